@@ -1,0 +1,65 @@
+"""The base of all models on the wire, and the names they are made of.
+
+Rules: frozen; unknown fields are ignored (an older reader survives a newer writer); non-finite
+numbers are refused; names are bounded so that a topic, a file name and a log line can carry them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from trimtab_protocol.errors import ProtocolError
+
+
+class WireModel(BaseModel):
+    """Frozen, tolerant of unknown fields, strict about numbers. [P-2.2]"""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", allow_inf_nan=False, ser_json_inf_nan="null"
+    )
+
+
+WireModelT = TypeVar("WireModelT", bound=WireModel)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+"""Model, device, class and site names: they become topic levels and folder names. [P-1.2]"""
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 in lowercase hexadecimal."""
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,80}$")]
+"""Ids of trials, deployments, reports: opaque, safe in a file name."""
+
+Version = Annotated[int, Field(ge=1, le=2**53)]
+"""An artifact's version: an integer that only grows."""
+
+UnixTime = Annotated[float, Field(ge=0, description="seconds since 1970-01-01 UTC")]
+
+
+def describe_validation_error(error: ValidationError, limit: int = 3) -> str:
+    """Turn pydantic's list into one line: `field: what is wrong`, at most `limit` of them."""
+    rows = [
+        f"{'.'.join(str(part) for part in row['loc']) or '(whole)'}: {row['msg']}"
+        for row in error.errors(include_url=False, include_input=False)
+    ]
+    more = f" (and {len(rows) - limit} more)" if len(rows) > limit else ""
+    return "; ".join(rows[:limit]) + more
+
+
+def parse_wire(model: type[WireModelT], payload: bytes | str, *, what: str) -> WireModelT:
+    """Read one JSON document into `model`.
+
+    Args:
+        model: The model to build.
+        payload: UTF-8 JSON.
+        what: What is being read, for the message ("desired state", "manifest").
+
+    Raises:
+        ProtocolError: The document is not JSON or breaks the model. Drop it and count it.
+    """
+    try:
+        return model.model_validate_json(payload)
+    except ValidationError as error:
+        raise ProtocolError(f"malformed {what}: {describe_validation_error(error)}") from error

@@ -1,0 +1,176 @@
+"""What one device found for one artifact, with its conditions.
+
+Every value may be absent, with a reason. Units are in the names. The way to measure is described
+in `docs/architecture.md`; the percentile rule is MLPerf's early stopping at confidence 0.99
+(MLPerf Inference rules, appendix "Early Stopping Criterion").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated
+
+from pydantic import Field
+
+from trimtab_protocol.base import Identifier, Name, UnixTime, WireModel
+from trimtab_protocol.budget import Metric
+from trimtab_protocol.manifest import ArtifactRef, RuntimeName
+from trimtab_protocol.reading import Reading, absent, known
+
+MIN_RUNS_FOR_PERCENTILE: dict[int, int] = {50: 11, 90: 64, 95: 130, 99: 662}
+"""A percentile may be published only from at least this many runs."""
+
+
+class MeasureSpec(WireModel):
+    """How much to measure. The defaults are for a verdict; a demo may ask for less.
+
+    Args:
+        processes: Fresh child processes; the interval comes from the spread between them.
+        min_runs: Timed runs per process, at least.
+        min_steady_s: Timed seconds per process, at least.
+        warm_up_s: Seconds of warm-up per process, at least (and at least 10 runs).
+        max_process_s: A process that takes longer is killed and the measurement fails.
+        threads: Intra-operator threads; None for the agent's own setting.
+    """
+
+    processes: Annotated[int, Field(ge=1, le=50)] = 5
+    min_runs: Annotated[int, Field(ge=11, le=1_000_000)] = 200
+    min_steady_s: Annotated[float, Field(ge=0, le=600)] = 5.0
+    warm_up_s: Annotated[float, Field(ge=0, le=120)] = 1.0
+    max_process_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+
+
+class Stability(str, Enum):
+    """How far the latency figures may be trusted."""
+
+    STABLE = "stable"
+    NOISY = "noisy"  # spread between or within processes over its bound
+    DRIFTING = "drifting"  # the second half differs from the first
+    THROTTLED = "throttled"
+    CONTENDED = "contended"  # other work took the CPU
+    UNKNOWN = "unknown"
+
+
+class Condition(WireModel):
+    """Under which circumstances the figures were taken."""
+
+    device_class: Name
+    runtime: RuntimeName
+    runtime_version: str
+    runtime_package: str = Field(
+        default="", description="ai-edge-litert, tflite-runtime, onnxruntime"
+    )
+    providers: tuple[str, ...] = ()
+    threads: Annotated[int, Field(ge=1)]
+    affinity: tuple[int, ...] = ()
+    is_spinning_allowed: bool | None = None
+    board: str = ""
+    cpu: str = ""
+    kernel: str = ""
+    machine: str = ""
+    python: str = ""
+    memory_total_bytes: int | None = None
+    page_bytes: int | None = None
+    governor: Reading | None = None
+    governor_name: str | None = None
+    load_average_1m: float | None = None
+    boot_id: str | None = None
+
+
+class ColdStart(WireModel):
+    """Phases of the first run in a fresh process; medians over processes."""
+
+    spawn_ms: Reading
+    import_ms: Reading
+    load_ms: Reading
+    first_inference_ms: Reading
+
+
+class WarmUp(WireModel):
+    """What was thrown away before the timed runs."""
+
+    runs: int
+    duration_s: float
+    is_converged: bool
+
+
+class Latency(WireModel):
+    """Steady back-to-back latency: medians over processes, intervals by bootstrap over processes.
+
+    A percentile over too few runs is absent, see MIN_RUNS_FOR_PERCENTILE.
+    """
+
+    processes: int
+    runs: int = Field(description="timed runs in all processes together")
+    p50_ms: Reading
+    p90_ms: Reading
+    p95_ms: Reading
+    p99_ms: Reading
+    max_ms: Reading
+    cpu_ms: Reading = Field(description="CPU time of all threads per inference")
+
+
+class Memory(WireModel):
+    """Peaks by VmHWM of the process that runs the model, never ru_maxrss."""
+
+    peak_bytes: Reading
+    load_peak_bytes: Reading
+    baseline_bytes: Reading = Field(
+        description="VmHWM with the runtime imported and no model loaded"
+    )
+    over_baseline_bytes: Reading
+
+
+class Energy(WireModel):
+    """Energy per inference, or the reason why there is none."""
+
+    per_inference_mj: Reading
+    source: str = Field(default="", description="sensor that was read")
+    scope: str = Field(default="", description="what the sensor sees: package, module, board")
+
+
+class Measurement(WireModel):
+    """One artifact on one device under one condition."""
+
+    measurement_id: Identifier
+    artifact: ArtifactRef
+    size_bytes: int
+    condition: Condition
+    spec: MeasureSpec
+    cold_start: ColdStart
+    warm_up: WarmUp
+    latency: Latency
+    memory: Memory
+    energy: Energy
+    stability: Stability
+    stability_reasons: tuple[str, ...] = ()
+    started_at: UnixTime
+    duration_s: float
+
+    def readings(self, accuracy_drop: float | None = None) -> Mapping[Metric, Reading]:
+        """The figures a budget can limit.
+
+        Args:
+            accuracy_drop: From the manifest's quality; a device does not measure it.
+        """
+        drop = absent("not evaluated") if accuracy_drop is None else known(accuracy_drop)
+        return {
+            Metric.P50_MS: self.latency.p50_ms,
+            Metric.P90_MS: self.latency.p90_ms,
+            Metric.P95_MS: self.latency.p95_ms,
+            Metric.P99_MS: self.latency.p99_ms,
+            Metric.ENERGY_MJ: self.energy.per_inference_mj,
+            Metric.PEAK_MEMORY_BYTES: self.memory.peak_bytes,
+            Metric.SIZE_BYTES: known(float(self.size_bytes)),
+            Metric.ACCURACY_DROP: drop,
+        }
+
+
+class Comparison(WireModel):
+    """Candidate against incumbent on the same device, measured in interleaved processes."""
+
+    incumbent: ArtifactRef
+    p50_ratio: Reading = Field(description="candidate / incumbent; below 1 is faster")
+    p90_ratio: Reading
