@@ -63,8 +63,9 @@ class Presence(str, Enum):
 
 
 class Status(Message):
-    """Retained, and the last will. An old session's will cannot hide a new session: compare
-    `session_id` with the birth's.
+    """Retained, and the last will.
+
+    An old session's will cannot hide a new session: compare `session_id` with the birth's.
     """
 
     presence: Presence
