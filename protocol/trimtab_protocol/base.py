@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
-from trimtab_protocol.errors import ProtocolError
+from trimtab_protocol import PROTOCOL_MAJOR, PROTOCOL_VERSION
+from trimtab_protocol.errors import ErrorCode, ProtocolError
 
 
 class WireModel(BaseModel):
@@ -39,20 +47,56 @@ UnixTime = Annotated[float, Field(ge=0, description="seconds since 1970-01-01 UT
 
 
 def describe_validation_error(error: ValidationError, limit: int = 3) -> str:
-    """Turn pydantic's list into one line: `field: what is wrong`, at most `limit` of them."""
+    """Turn pydantic's list into one bounded line: `field: what is wrong`, at most `limit` of them."""
     rows = [
-        f"{'.'.join(str(part) for part in row['loc']) or '(whole)'}: {row['msg']}"
+        f"{'.'.join(str(part) for part in row['loc'])[:80] or '(whole)'}: {row['msg'][:200]}"
         for row in error.errors(include_url=False, include_input=False)
     ]
     more = f" (and {len(rows) - limit} more)" if len(rows) > limit else ""
     return "; ".join(rows[:limit]) + more
 
 
-def parse_wire(model: type[WireModelT], payload: bytes | str, *, what: str) -> WireModelT:
+class _VersionOnly(WireModel):
+    schema_version: str = PROTOCOL_VERSION
+
+
+def check_major(payload: bytes | str, *, what: str) -> None:
+    """Refuse another major version, whatever else the document holds. [P-2.3]
+
+    A document of another major version may look entirely different, so this comes before its own
+    model is tried.
+
+    Raises:
+        ProtocolError: `protocol.version` for another major version, `protocol.malformed` for what
+            is no JSON object. Drop it and count it.
+    """
+    version = parse_wire(_VersionOnly, payload, what=what).schema_version
+    if version.split(".", 1)[0] != str(PROTOCOL_MAJOR):
+        raise ProtocolError(
+            f"{what} has schema version {version[:20]!r}, this program speaks {PROTOCOL_MAJOR}.x",
+            code=ErrorCode.PROTOCOL_VERSION,
+        )
+
+
+def parse_versioned(
+    model: type[WireModelT] | TypeAdapter[WireModelT], payload: bytes | str, *, what: str
+) -> WireModelT:
+    """Read one JSON document that names its schema version.
+
+    Raises:
+        ProtocolError: As `check_major` and `parse_wire`.
+    """
+    check_major(payload, what=what)
+    return parse_wire(model, payload, what=what)
+
+
+def parse_wire(
+    model: type[WireModelT] | TypeAdapter[WireModelT], payload: bytes | str, *, what: str
+) -> WireModelT:
     """Read one JSON document into `model`.
 
     Args:
-        model: The model to build.
+        model: The model to build, or the adapter of a union of models.
         payload: UTF-8 JSON.
         what: What is being read, for the message ("desired state", "manifest").
 
@@ -60,6 +104,8 @@ def parse_wire(model: type[WireModelT], payload: bytes | str, *, what: str) -> W
         ProtocolError: The document is not JSON or breaks the model. Drop it and count it.
     """
     try:
+        if isinstance(model, TypeAdapter):
+            return model.validate_json(payload)
         return model.model_validate_json(payload)
     except ValidationError as error:
         raise ProtocolError(f"malformed {what}: {describe_validation_error(error)}") from error

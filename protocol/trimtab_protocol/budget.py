@@ -6,10 +6,13 @@ Rules:
     3. Where an interval is known, a value over the limit whose interval still reaches below it, or
        the reverse, is inconclusive: measure again rather than guess.
     4. One limit surely broken is a fail, whatever the others say.
+    5. A value outside its own interval widens it: such a reading contradicts itself, and may
+       neither pass nor fail on one half of what it says.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated
@@ -64,7 +67,11 @@ class Violation(WireModel):
 
 
 class Verdict(WireModel):
-    """A judgement with its reason. `violations` is non-empty exactly when the outcome is fail."""
+    """A judgement with its reason.
+
+    From `judge`, `violations` is non-empty exactly when the outcome is fail. A gate may also fail
+    for what is not a metric (devices that failed, a deadline) and has none then.
+    """
 
     outcome: Outcome
     reason: str
@@ -79,7 +86,7 @@ def judge(budget: Budget, readings: Mapping[Metric, Reading]) -> Verdict:
         readings: What is known, by metric; a missing metric counts as absent.
 
     Returns:
-        fail with all sure violations; else inconclusive with the first doubt; else pass.
+        fail with all sure violations; else inconclusive with every doubt; else pass.
     """
     violations: list[Violation] = []
     doubts: list[str] = []
@@ -88,7 +95,8 @@ def judge(budget: Budget, readings: Mapping[Metric, Reading]) -> Verdict:
         if reading.value is None:
             doubts.append(f"{metric.value} is absent: {reading.absent}")
             continue
-        low, high = reading.low_or_value(), reading.high_or_value()
+        low = min(reading.low_or_value(), reading.value)
+        high = max(reading.high_or_value(), reading.value)
         if low > limit:
             violations.append(_violation(metric, limit, reading.value))
         elif high > limit:
@@ -109,4 +117,5 @@ def judge(budget: Budget, readings: Mapping[Metric, Reading]) -> Verdict:
 
 def _violation(metric: Metric, limit: float, found: float) -> Violation:
     excess = found / limit - 1.0 if limit > 0 else float(found)
-    return Violation(metric=metric, limit=limit, found=found, excess_ratio=excess)
+    finite = min(excess, sys.float_info.max)  # a tiny limit overflows the quotient
+    return Violation(metric=metric, limit=limit, found=found, excess_ratio=finite)

@@ -10,12 +10,19 @@
     └── StorageError             the store cannot be written            → stay on the active model, raise the alarm
 
 A code never changes its meaning. Its first part names the branch (`trust.signature` is a
-`TrustError`), so a peer that does not know a new code still knows what to do with it.
+`TrustError`), so a peer that does not know a new code still knows what to do with it: it reads,
+keeps and repeats the code as it stands.
 """
 
 from __future__ import annotations
 
+import re
 from enum import Enum
+
+CODE_PATTERN = re.compile(
+    r"(config|protocol|trust|rejected|transient|model|storage)\.[a-z0-9_]{1,40}"
+)
+"""What a code looks like; a newer peer may send one that is not listed below."""
 
 
 class ErrorCode(str, Enum):
@@ -61,6 +68,16 @@ class ErrorCode(str, Enum):
 
     STORAGE_WRITE = "storage.write"
     STORAGE_CORRUPT = "storage.corrupt"
+
+    @classmethod
+    def _missing_(cls, value: object) -> ErrorCode | None:
+        """Keep a newer peer's code of a known branch, instead of refusing its whole message."""
+        if not isinstance(value, str) or not CODE_PATTERN.fullmatch(value):
+            return None
+        newer = str.__new__(cls, value)
+        newer._name_ = value.replace(".", "_").upper()
+        newer._value_ = value
+        return newer
 
 
 class TrimtabError(Exception):

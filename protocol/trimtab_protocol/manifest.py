@@ -186,10 +186,10 @@ class Requirements(WireModel):
 
 
 class GoldenVector(WireModel):
-    """Inputs by name, and the outputs that the model must give for them."""
+    """Inputs by name, and the outputs (at least one) that the model must give for them."""
 
     inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
+    outputs: Annotated[dict[str, Tensor], Field(min_length=1)]
 
 
 class Golden(WireModel):

@@ -9,11 +9,11 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Literal, TypeVar, Union
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
-from trimtab_protocol import PROTOCOL_MAJOR, PROTOCOL_VERSION
-from trimtab_protocol.base import Identifier, Name, Sha256, UnixTime, WireModel, parse_wire
-from trimtab_protocol.errors import ErrorCode, ProtocolError
+from trimtab_protocol import PROTOCOL_VERSION
+from trimtab_protocol.base import Identifier, Name, Sha256, UnixTime, WireModel, parse_versioned
+from trimtab_protocol.errors import ErrorCode
 from trimtab_protocol.lifecycle import DeploymentState
 from trimtab_protocol.manifest import ArtifactRef, RuntimeName, SignedManifest
 from trimtab_protocol.measurement import Comparison, Measurement, MeasureSpec
@@ -197,6 +197,9 @@ class ReportEnvelope(WireModel):
     report: Report
 
 
+_ANY_REPORT: TypeAdapter[TrialReport | DeploymentReport | EventReport] = TypeAdapter(Report)
+
+
 class Ack(Message):
     """Reports that are safely in the database; the device may forget them."""
 
@@ -223,9 +226,7 @@ def parse_message(model: type[MessageT], payload: bytes | str) -> MessageT:
         ProtocolError: Malformed (`protocol.malformed`) or another major version
             (`protocol.version`). Drop the message and count it.
     """
-    message = parse_wire(model, payload, what=model.__name__.lower())
-    _check_major(message.schema_version)
-    return message
+    return parse_versioned(model, payload, what=model.__name__.lower())
 
 
 def parse_report(payload: bytes | str) -> TrialReport | DeploymentReport | EventReport:
@@ -234,20 +235,9 @@ def parse_report(payload: bytes | str) -> TrialReport | DeploymentReport | Event
     Raises:
         ProtocolError: As `parse_message`.
     """
-    text = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else payload
-    report = parse_wire(ReportEnvelope, '{"report":' + text + "}", what="report").report
-    _check_major(report.schema_version)
-    return report
+    return parse_versioned(_ANY_REPORT, payload, what="report")
 
 
 def encode(message: WireModel) -> bytes:
     """The bytes of a message on the wire."""
     return message.model_dump_json(exclude_none=True).encode()
-
-
-def _check_major(version: str) -> None:
-    if version.split(".", 1)[0] != str(PROTOCOL_MAJOR):
-        raise ProtocolError(
-            f"message has schema version {version[:20]}, this program speaks {PROTOCOL_MAJOR}.x",
-            code=ErrorCode.PROTOCOL_VERSION,
-        )

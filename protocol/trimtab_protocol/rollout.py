@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from trimtab_protocol.base import Identifier, Name, UnixTime, Version, WireModel
 from trimtab_protocol.budget import Verdict
@@ -38,7 +38,9 @@ class Gate(WireModel):
 
     Args:
         max_p90_ratio: Candidate p90 / incumbent p90, measured on each device of the stage. The
-            stage fails if the median ratio of a device class is surely above it.
+            stage fails if the median ratio of a device class is surely above it. None to allow
+            any ratio; written out even where absent fields are left out, since leaving it out
+            would mean the default.
         max_failed_ratio: Share of the stage's devices that may fail or roll back, 0 to 1.
         deadline_s: A stage that has not finished after this time fails.
     """
@@ -46,6 +48,11 @@ class Gate(WireModel):
     max_p90_ratio: Annotated[float, Field(gt=0)] | None = 1.05
     max_failed_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     deadline_s: Annotated[float, Field(gt=0)] = 3600.0
+
+    # Without a return type the JSON schema stays that of the fields.
+    @model_serializer(mode="wrap")
+    def _write_none_out(self, handler: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        return {"max_p90_ratio": self.max_p90_ratio, **handler(self)}
 
 
 class StageSpec(WireModel):

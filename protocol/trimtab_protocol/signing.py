@@ -19,8 +19,7 @@ from collections.abc import Mapping
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from trimtab_protocol import PROTOCOL_MAJOR
-from trimtab_protocol.base import parse_wire
+from trimtab_protocol.base import parse_versioned
 from trimtab_protocol.errors import ConfigError, ErrorCode, ProtocolError, TrustError
 from trimtab_protocol.manifest import MAX_MANIFEST_BYTES, Manifest, Signature, SignedManifest
 
@@ -91,14 +90,7 @@ def read_manifest(signed: SignedManifest) -> Manifest:
     Raises:
         ProtocolError: Malformed, or of another major version.
     """
-    manifest = parse_wire(Manifest, signed.manifest_json, what="manifest")
-    major = manifest.schema_version.split(".", 1)[0]
-    if major != str(PROTOCOL_MAJOR):
-        raise ProtocolError(
-            f"manifest has schema version {manifest.schema_version}, this program speaks {PROTOCOL_MAJOR}.x",
-            code=ErrorCode.PROTOCOL_VERSION,
-        )
-    return manifest
+    return parse_versioned(Manifest, signed.manifest_json, what="manifest")
 
 
 def verify_manifest(signed: SignedManifest, trusted_keys: Mapping[str, bytes]) -> Manifest:
@@ -128,7 +120,10 @@ def verify_manifest(signed: SignedManifest, trusted_keys: Mapping[str, bytes]) -
 
 def _verify_one(row: Signature, public_key: bytes, message: bytes) -> None:
     try:
-        VerifyKey(public_key).verify(message, base64.b64decode(row.signature_base64))
+        signature = base64.b64decode(row.signature_base64, validate=True)
+        if base64.b64encode(signature).decode("ascii") != row.signature_base64:
+            raise ValueError("not the one way to write these bytes in base64")  # noqa: TRY301 - same end as the errors of the libraries
+        VerifyKey(public_key).verify(message, signature)
     except (BadSignatureError, ValueError, binascii.Error) as error:
         raise TrustError(
             f"the signature by key {row.key_id} does not match the manifest",

@@ -35,6 +35,9 @@ DTYPE_BYTES: dict[str, int] = {
     "bool": 1,
 }
 
+FLOAT32_MAX = 3.4028234663852886e38
+"""Largest finite IEEE 754 binary32."""
+
 MAX_TENSOR_BYTES = 64 * 1024 * 1024
 """A tensor that claims more is refused before anything is allocated."""
 
@@ -60,8 +63,8 @@ class SeededTensor(WireModel):
     dtype: Literal["float32"] = "float32"
     shape: tuple[Annotated[int, Field(ge=1)], ...]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    low: float = 0.0
-    high: float = 1.0
+    low: Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)] = 0.0
+    high: Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)] = 1.0
 
 
 Tensor = Annotated[Union[InlineTensor, SeededTensor], Field(discriminator="kind")]
@@ -105,6 +108,8 @@ def unpack_tensor(tensor: InlineTensor | SeededTensor) -> bytes:
             f"tensor of {tensor.dtype} {list(tensor.shape)} needs {expected} bytes, "
             f"its data has {'more' if len(raw) > expected else len(raw)}"
         )
+    if not decompressor.eof:  # the zlib checksum at the end is missing
+        raise ProtocolError(f"tensor of {tensor.dtype} {list(tensor.shape)} has cut-off data")
     return raw
 
 

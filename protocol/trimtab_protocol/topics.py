@@ -18,6 +18,9 @@ from trimtab_protocol.errors import ProtocolError
 ROOT = "trimtab/v1"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 SHA_PATTERN = re.compile(r"[0-9a-f]{64}")
+INDEX_PATTERN = re.compile(r"0|[1-9][0-9]{0,6}")
+"""Decimal without leading zeros, so that a chunk has one topic; seven digits reach the largest payload
+in the smallest chunks."""
 
 
 class Leaf(str, Enum):
@@ -99,8 +102,6 @@ def parse_topic(topic: str) -> DeviceTopic | ChunkTopic:
 
 
 def _parse_chunk(site: str, device: str, sha256: str, index: str) -> ChunkTopic:
-    if not SHA_PATTERN.fullmatch(sha256) or not (
-        index.isascii() and index.isdigit() and len(index) < 8
-    ):
+    if not SHA_PATTERN.fullmatch(sha256) or not INDEX_PATTERN.fullmatch(index):
         raise ProtocolError(f"not a chunk of this protocol: {sha256[:80]!r} / {index[:20]!r}")
     return ChunkTopic(site, device, sha256, int(index))
