@@ -1,0 +1,93 @@
+"""Whether this device may take an artifact at all: pure, before a byte is fetched.
+
+Order: is it newer than what was committed (trust), is it for this class, does the runtime exist in
+a good enough version, is there memory and room for it. The signature was checked before.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from trimtab_protocol.errors import ErrorCode, RejectedError, TrustError
+from trimtab_protocol.manifest import Manifest, RuntimeName
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """What admission needs to know of the device.
+
+    Args:
+        device_class: Its class.
+        runtimes: Installed version per runtime.
+        memory_total_bytes: None if it cannot be read; then memory is not judged.
+        free_disk_bytes: What is free beyond the reserve.
+        highest_version: Highest version of this model name that was ever committed here, 0 for none.
+    """
+
+    device_class: str
+    runtimes: dict[RuntimeName, str]
+    memory_total_bytes: int | None
+    free_disk_bytes: int
+    highest_version: int
+
+
+def admit(manifest: Manifest, facts: DeviceFacts, needed_bytes: int) -> None:
+    """Refuse an artifact that this device must not or cannot run.
+
+    Args:
+        manifest: Signed and verified.
+        facts: The device.
+        needed_bytes: What has still to be fetched.
+
+    Raises:
+        TrustError: `trust.version`, older than what was committed here.
+        RejectedError: Class, runtime, memory or disk, with what was expected and what was found.
+    """
+    if manifest.version < facts.highest_version:
+        raise TrustError(
+            f"{manifest.ref()} is older than version {facts.highest_version}, which was committed here",
+            code=ErrorCode.TRUST_VERSION,
+        )
+    _check_class(manifest, facts)
+    _check_runtime(manifest, facts)
+    memory = facts.memory_total_bytes
+    if memory is not None and manifest.requirements.min_memory_bytes > memory:
+        raise RejectedError(
+            f"needs {manifest.requirements.min_memory_bytes} bytes of memory, this device has {memory}",
+            code=ErrorCode.REJECTED_MEMORY,
+        )
+    if needed_bytes > facts.free_disk_bytes:
+        raise RejectedError(
+            f"needs {needed_bytes} bytes of disk, {facts.free_disk_bytes} are free beyond the reserve",
+            code=ErrorCode.REJECTED_DISK,
+        )
+
+
+def _check_class(manifest: Manifest, facts: DeviceFacts) -> None:
+    classes = manifest.requirements.device_classes
+    if classes and facts.device_class not in classes:
+        raise RejectedError(
+            f"is for the classes {', '.join(classes)}; this device is of class {facts.device_class}",
+            code=ErrorCode.REJECTED_DEVICE_CLASS,
+        )
+
+
+def _check_runtime(manifest: Manifest, facts: DeviceFacts) -> None:
+    wanted = manifest.requirements.runtime
+    found = facts.runtimes.get(wanted)
+    if found is None:
+        raise RejectedError(
+            f"needs the runtime {wanted.value}, which is not installed here",
+            code=ErrorCode.REJECTED_RUNTIME,
+        )
+    minimum = manifest.requirements.min_runtime_version
+    if minimum is not None and _release(found) < _release(minimum):
+        raise RejectedError(
+            f"needs {wanted.value} {minimum} or newer, found {found}",
+            code=ErrorCode.REJECTED_RUNTIME,
+        )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

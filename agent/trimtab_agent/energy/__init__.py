@@ -1,0 +1,1 @@
+"""Energy sensors, one per file, and the windows in which they are read."""

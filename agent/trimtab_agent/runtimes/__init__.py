@@ -1,0 +1,1 @@
+"""Runtimes, one per file. Only child processes import these modules' libraries."""

@@ -1,0 +1,226 @@
+"""What is on the device's disk.
+
+    payloads/{sha256}              a complete, verified model file
+    payloads/{sha256}.part         one that is arriving
+    slots/{name}/{version}-{sha}/  manifest.json (signed, as it came) and model.onnx | model.tflite
+    models/{name}/active           link to the slot in use: the stable path for applications
+    models/{name}/last_good        link to the slot to go back to
+    records/{name}.json            the journal of the model's newest deployment
+
+Rules:
+    1. A slot is built whole before any link points to it, and is never changed afterwards.
+    2. `active` is swapped by one rename. Before that, `last_good` points to what was active.
+    3. Nothing that a link points to is ever collected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimtab_agent.disk import Disk
+from trimtab_protocol.base import parse_wire
+from trimtab_protocol.errors import ErrorCode, ProtocolError, StorageError, TrustError
+from trimtab_protocol.manifest import ArtifactRef, Manifest, Payload, SignedManifest
+from trimtab_protocol.signing import read_manifest
+
+READ_BYTES = 1024 * 1024
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A complete artifact on disk."""
+
+    folder: Path
+    signed: SignedManifest
+    manifest: Manifest
+
+    @property
+    def ref(self) -> ArtifactRef:
+        """Which artifact it is."""
+        return self.manifest.ref()
+
+    @property
+    def model_path(self) -> Path:
+        """The model file."""
+        return self.folder / f"model.{self.manifest.payload.format.value}"
+
+    def is_whole(self) -> bool:
+        """Whether the model file is exactly what the manifest says; reads it all."""
+        try:
+            return hash_file(self.model_path) == self.manifest.payload.sha256
+        except OSError:
+            return False
+
+
+class Store:
+    """The agent's folder. All changes go through `disk`."""
+
+    def __init__(self, root: Path, disk: Disk) -> None:
+        self._root = root
+        self._disk = disk
+
+    def part_path(self, sha256: str) -> Path:
+        """Where a payload arrives."""
+        return self._root / "payloads" / f"{sha256}.part"
+
+    def payload_path(self, sha256: str) -> Path:
+        """Where a complete payload lies."""
+        return self._root / "payloads" / sha256
+
+    def has_payload(self, payload: Payload) -> bool:
+        """Whether the payload is there, by name and length; its digest was checked on the way in."""
+        path = self.payload_path(payload.sha256)
+        return path.is_file() and path.stat().st_size == payload.length_bytes
+
+    def adopt_part(self, payload: Payload) -> Path:
+        """Check a payload that has arrived as a whole, and give it its final name.
+
+        Raises:
+            TrustError: Its length or digest is not the manifest's; the part is deleted.
+            StorageError: The disk refuses.
+        """
+        part = self.part_path(payload.sha256)
+        found_bytes = part.stat().st_size if part.exists() else 0
+        if found_bytes != payload.length_bytes:
+            self._disk.remove(part)
+            raise TrustError(
+                f"payload has {found_bytes} bytes, its manifest says {payload.length_bytes}",
+                code=ErrorCode.TRUST_PAYLOAD_LENGTH,
+            )
+        found = hash_file(part)
+        if found != payload.sha256:
+            self._disk.remove(part)
+            raise TrustError(
+                f"payload has the digest {found[:12]}…, its manifest says {payload.sha256[:12]}…",
+                code=ErrorCode.TRUST_PAYLOAD_DIGEST,
+            )
+        path = self.payload_path(payload.sha256)
+        self._disk.move(part, path)
+        return path
+
+    def build_slot(self, signed: SignedManifest) -> Slot:
+        """Lay out a slot from a payload that is complete. Safe to repeat."""
+        manifest = read_manifest(signed)
+        folder = self._slot_folder(manifest.ref())
+        slot = Slot(folder, signed, manifest)
+        self._disk.link_file(self.payload_path(manifest.payload.sha256), slot.model_path)
+        self._disk.write_file(folder / "manifest.json", signed.model_dump_json().encode())
+        return slot
+
+    def find_slot(self, ref: ArtifactRef) -> Slot | None:
+        """The slot of an artifact, if it is complete."""
+        return self._read_slot(self._slot_folder(ref))
+
+    def active(self, name: str) -> Slot | None:
+        """What is in use."""
+        return self._read_slot(self._link(name, "active"))
+
+    def last_good(self, name: str) -> Slot | None:
+        """What to go back to."""
+        return self._read_slot(self._link(name, "last_good"))
+
+    def names(self) -> tuple[str, ...]:
+        """Model names that have or had an active slot, sorted."""
+        folder = self._root / "models"
+        return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
+
+    def remember_good(self, name: str) -> None:
+        """Point `last_good` to what is active now; before an activation."""
+        current = self.active(name)
+        if current is not None:
+            self._disk.swap_link(self._link(name, "last_good"), current.folder.resolve())
+
+    def activate(self, slot: Slot) -> None:
+        """Swap the active link to a slot: one rename."""
+        self._disk.swap_link(self._link(slot.manifest.name, "active"), slot.folder.resolve())
+
+    def restore_last_good(self, name: str) -> Slot | None:
+        """Go back to the last good slot; without one, no model is active afterwards."""
+        good = self.last_good(name)
+        if good is None:
+            self._disk.remove(self._link(name, "active"))
+            return None
+        self._disk.swap_link(self._link(name, "active"), good.folder.resolve())
+        return good
+
+    def read_record(self, name: str) -> bytes | None:
+        """The journal of a model name, if there is one."""
+        path = self._record_path(name)
+        return path.read_bytes() if path.is_file() else None
+
+    def write_record(self, name: str, content: bytes) -> None:
+        """Replace the journal of a model name."""
+        self._disk.write_file(self._record_path(name), content)
+
+    def record_names(self) -> tuple[str, ...]:
+        """Model names that have a journal, sorted."""
+        folder = self._root / "records"
+        return tuple(sorted(path.stem for path in folder.glob("[!.]*.json")))
+
+    def remove_slot(self, slot: Slot) -> None:
+        """Remove a slot that no link points to."""
+        linked = {s.folder.resolve() for s in self._linked(slot.manifest.name)}
+        if slot.folder.resolve() not in linked:
+            self._disk.remove(slot.folder)
+
+    def collect_payloads(self, max_bytes: int, keep_sha256: frozenset[str]) -> int:
+        """Delete the payloads that were not used for the longest time, until `max_bytes` remain.
+
+        Args:
+            max_bytes: What may stay, beside the payloads of linked slots and those to keep.
+            keep_sha256: Payloads that are being fetched or tried.
+
+        Returns:
+            How many files were deleted.
+        """
+        folder = self._root / "payloads"
+        kept = keep_sha256 | {
+            slot.manifest.payload.sha256 for name in self.names() for slot in self._linked(name)
+        }
+        loose = [path for path in folder.glob("*") if path.name.split(".")[0] not in kept]
+        loose.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        total_bytes = deleted = 0
+        for path in loose:
+            total_bytes += path.stat().st_size
+            if total_bytes > max_bytes:
+                self._disk.remove(path)
+                deleted += 1
+        return deleted
+
+    def _linked(self, name: str) -> list[Slot]:
+        return [slot for slot in (self.active(name), self.last_good(name)) if slot is not None]
+
+    def _slot_folder(self, ref: ArtifactRef) -> Path:
+        return self._root / "slots" / ref.name / f"{ref.version}-{ref.sha256[:12]}"
+
+    def _link(self, name: str, which: str) -> Path:
+        return self._root / "models" / name / which
+
+    def _record_path(self, name: str) -> Path:
+        return self._root / "records" / f"{name}.json"
+
+    def _read_slot(self, folder: Path) -> Slot | None:
+        path = folder / "manifest.json"
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error}") from error
+        try:
+            signed = parse_wire(SignedManifest, text, what=f"manifest in {folder}")
+            manifest = read_manifest(signed)
+        except ProtocolError as error:
+            raise StorageError(error.message, code=ErrorCode.STORAGE_CORRUPT) from error
+        return Slot(folder, signed, manifest)
