@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import sys
 import zlib
 from array import array
 from typing import Annotated, Literal, Union
@@ -118,6 +119,6 @@ def _grow(tensor: SeededTensor) -> bytes:
     noise = hashlib.shake_256(str(tensor.seed).encode("ascii")).digest(elements)
     step = (tensor.high - tensor.low) / 255.0
     values = array("f", (tensor.low + step * byte for byte in noise))
-    if array("H", [1]).tobytes() != b"\x01\x00":  # big-endian host
+    if sys.byteorder == "big":
         values.byteswap()
     return values.tobytes()

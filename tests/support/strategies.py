@@ -16,8 +16,8 @@ import annotated_types
 from hypothesis import strategies as st
 from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
-from support.factories import a_budget, a_manifest
 
+from support.factories import a_budget, a_manifest
 from trimtab_protocol.base import WireModel
 from trimtab_protocol.budget import Budget, Metric
 from trimtab_protocol.manifest import Manifest, ModelFormat, Payload, describe_payload

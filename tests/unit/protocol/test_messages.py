@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
 from support import factories
 from support.strategies import a_model
-
 from trimtab_protocol import api, base, budget, manifest, measurement, messages, reading, rollout
 from trimtab_protocol.base import WireModel, parse_wire
 from trimtab_protocol.errors import ErrorCode, ProtocolError

@@ -1,0 +1,44 @@
+"""[P-2.1] [P-2.2] How documents are read, and how a refusal is told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support import factories
+from trimtab_protocol import PROTOCOL_MAJOR, PROTOCOL_VERSION
+from trimtab_protocol.base import parse_wire
+from trimtab_protocol.errors import ProtocolError
+from trimtab_protocol.messages import Birth, Reported, encode, parse_message
+from trimtab_protocol.reading import Reading
+
+
+def test_the_version_on_the_wire_begins_with_the_major_version() -> None:
+    """[P-2.3]"""
+    assert PROTOCOL_VERSION.split(".")[0] == str(PROTOCOL_MAJOR)
+
+
+def test_a_refusal_says_what_was_read_which_field_and_what_is_wrong_with_it() -> None:
+    with pytest.raises(ProtocolError, match=r"malformed reading: value: Input should be a valid"):
+        parse_wire(Reading, '{"value": "much"}', what="reading")
+
+
+def test_a_refusal_names_at_most_three_fields_and_counts_the_rest() -> None:
+    with pytest.raises(ProtocolError, match=r"^malformed birth: .*; .*; .* \(and 3 more\)$"):
+        parse_message(Birth, "{}")
+
+
+def test_a_refusal_of_a_document_that_is_no_json_says_so() -> None:
+    with pytest.raises(ProtocolError, match=r"\(whole\): Invalid JSON"):
+        parse_wire(Reading, b"{", what="reading")
+
+
+@given(key=st.text(min_size=1, max_size=5000))
+def test_a_refusal_stays_short_whatever_the_peer_sent(key: str) -> None:
+    document = {**json.loads(encode(factories.a_reported())), "models": {key * 3 + " ": 1}}
+    with pytest.raises(ProtocolError) as caught:
+        parse_message(Reported, json.dumps(document))
+    assert len(str(caught.value)) < 1000
