@@ -174,6 +174,14 @@ class Store:
         if slot.folder.resolve() not in linked:
             self._disk.remove(slot.folder)
 
+    def collect_slots(self, name: str) -> None:
+        """Remove every slot of a name that no link points to; after a commit."""
+        linked = {slot.folder.resolve() for slot in self._linked(name)}
+        folder = self._root / "slots" / name
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if path.resolve() not in linked:
+                self._disk.remove(path)
+
     def collect_payloads(self, max_bytes: int, keep_sha256: frozenset[str]) -> int:
         """Delete the payloads that were not used for the longest time, until `max_bytes` remain.
 

@@ -58,6 +58,18 @@ def _ignore_progress(_done: int, _total: int) -> None:
 
 
 @dataclass(frozen=True)
+class Findings:
+    """Everything that was found for one subject, before it is put together."""
+
+    subject: Subject
+    spec: MeasureSpec
+    results: Sequence[WorkerResult]
+    energy: Energy
+    started_at: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
 class Bench:
     """Where and how measurements run.
 
@@ -76,9 +88,8 @@ def check_subject(bench: Bench, subject: Subject, timeout_s: float = 120.0) -> W
     Raises:
         ModelError: It does not load, crashes, or computes something else.
     """
-    return run_worker_process(
-        bench, _worker_job(bench, subject, MeasureSpec(), is_timed=False), timeout_s
-    )
+    job = _worker_job(bench, subject, MeasureSpec(), is_timed=False)
+    return run_worker_process(job, timeout_s)
 
 
 def measure(bench: Bench, subject: Subject, spec: MeasureSpec) -> Measurement:
@@ -94,7 +105,10 @@ def measure(bench: Bench, subject: Subject, spec: MeasureSpec) -> Measurement:
             results.append(_run_one(bench, subject, spec, number))
             bench.on_progress(number + 1, spec.processes)
         energy = measure_energy(bench, subject, spec)
-    return assemble(bench, subject, spec, results, energy, started_at, time.monotonic() - began)
+    duration_s = time.monotonic() - began
+    return assemble(
+        bench.settings, Findings(subject, spec, results, energy, started_at, duration_s)
+    )
 
 
 def compare(
@@ -117,7 +131,10 @@ def compare(
         energies = [measure_energy(bench, subject, spec) for subject in (candidate, incumbent)]
     duration_s = time.monotonic() - began
     first, second = (
-        assemble(bench, subject, spec, results[which], energies[which], started_at, duration_s)
+        assemble(
+            bench.settings,
+            Findings(subject, spec, results[which], energies[which], started_at, duration_s),
+        )
         for which, subject in enumerate((candidate, incumbent))
     )
     comparison = Comparison(
@@ -128,24 +145,17 @@ def compare(
     return first, second, comparison
 
 
-def assemble(
-    bench: Bench,
-    subject: Subject,
-    spec: MeasureSpec,
-    results: Sequence[WorkerResult],
-    energy: Energy,
-    started_at: float,
-    duration_s: float,
-) -> Measurement:
+def assemble(settings: Settings, found: Findings) -> Measurement:
     """Put the record together from what the processes found."""
-    threads = spec.threads or bench.settings.threads
+    results, subject = found.results, found.subject
+    threads = found.spec.threads or settings.threads
     stability, reasons = stats.judge_stability(results, threads)
     return Measurement(
         measurement_id=uuid.uuid4().hex,
         artifact=subject.artifact,
         size_bytes=subject.size_bytes,
-        condition=read_condition(bench.settings, subject, results[0], threads),
-        spec=spec,
+        condition=read_condition(settings, subject, results[0], threads),
+        spec=found.spec,
         cold_start=ColdStart(
             spawn_ms=stats.median_ms([row.spawn_ns for row in results]),
             import_ms=stats.median_ms([row.import_ns for row in results]),
@@ -168,11 +178,11 @@ def assemble(
             cpu_ms=stats.median_ms([row.cpu_ns_per_run for row in results]),
         ),
         memory=_memory(results),
-        energy=energy,
+        energy=found.energy,
         stability=stability,
         stability_reasons=reasons,
-        started_at=started_at,
-        duration_s=duration_s,
+        started_at=found.started_at,
+        duration_s=found.duration_s,
     )
 
 
@@ -223,7 +233,7 @@ def measure_energy(bench: Bench, subject: Subject, spec: MeasureSpec) -> Energy:
     )
 
 
-def run_worker_process(bench: Bench, job: WorkerJob, timeout_s: float) -> WorkerResult:
+def run_worker_process(job: WorkerJob, timeout_s: float) -> WorkerResult:
     """Run one worker in a fresh process.
 
     Raises:
@@ -278,7 +288,7 @@ def _open_lock(path: Path) -> int:
 
 def _run_one(bench: Bench, subject: Subject, spec: MeasureSpec, number: int) -> WorkerResult:
     job = _worker_job(bench, subject, spec, is_timed=True, seed=number)
-    return run_worker_process(bench, job, spec.max_process_s)
+    return run_worker_process(job, spec.max_process_s)
 
 
 def _worker_job(

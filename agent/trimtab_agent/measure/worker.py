@@ -41,6 +41,8 @@ MAX_WARM_UP_RUNS = 500
 MAX_WARM_UP_S = 30.0
 CONVERGED_RATIO = 0.02
 CONVERGENCE_BLOCK = 10
+CONVERGENCE_BLOCK_NS = 20_000_000  # a block of a fast model lasts at least this long
+MAX_CONVERGENCE_BLOCK = 400
 REPLICATES = 100
 
 Infer = Callable[[], object]
@@ -74,8 +76,8 @@ def run_worker(job: WorkerJob) -> WorkerResult:
     if job.is_timed:
         facts |= _warm_up(infer, job.warm_up_s)
         facts |= _time_steady(infer, job)
-    proc = Path(job.proc_root)
-    return WorkerResult(**facts, peak_bytes=read_status_bytes("VmHWM", proc))
+    facts.setdefault("peak_bytes", read_status_bytes("VmHWM", Path(job.proc_root)))
+    return WorkerResult(**facts)
 
 
 def _confine(job: WorkerJob) -> None:
@@ -144,11 +146,17 @@ def _feeds(job: WorkerJob, model: LoadedModel) -> dict[str, numpy.ndarray[Any, A
 def _warm_up(infer: Infer, warm_up_s: float) -> dict[str, Any]:
     """Run until the median of the newest block is within 2 % of the one before."""
     clock = time.perf_counter_ns
-    started_ns, blocks, runs, is_converged = clock(), [], 0, False
+    started_ns, runs, is_converged = clock(), 0, False
+    blocks: list[int] = []
+    length = CONVERGENCE_BLOCK
     while True:
-        block = sorted(_timed_runs(infer, CONVERGENCE_BLOCK))
-        blocks.append(block[CONVERGENCE_BLOCK // 2])
-        runs += CONVERGENCE_BLOCK
+        block = sorted(_timed_runs(infer, length))
+        blocks.append(block[length // 2])
+        runs += length
+        length = min(
+            max(CONVERGENCE_BLOCK, CONVERGENCE_BLOCK_NS // max(blocks[-1], 1)),
+            MAX_CONVERGENCE_BLOCK,
+        )
         elapsed_s = (clock() - started_ns) / 1e9
         if len(blocks) > 1:
             is_converged = abs(blocks[-1] / blocks[-2] - 1.0) <= CONVERGED_RATIO
@@ -187,10 +195,14 @@ def _time_steady(infer: Infer, job: WorkerJob) -> dict[str, Any]:
     ):
         samples += _timed_runs(infer, 50)
     steady_ns, cpu_ns = time.perf_counter_ns() - started_ns, time.process_time_ns() - cpu_ns
+    peak_bytes = read_status_bytes(
+        "VmHWM", Path(job.proc_root)
+    )  # before the statistics need memory
     gc.enable()
     values = numpy.asarray(samples, numpy.float64)
     half = len(values) // 2
     return {
+        "peak_bytes": peak_bytes,
         "runs": len(values),
         "percentiles": _percentiles(values, job.bootstrap_seed),
         "max_ns": int(values.max()),

@@ -1,0 +1,84 @@
+"""The resident's side of a child: start one job, get one result, whatever happens to the child."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from trimtab_agent.events import ChildFinished
+from trimtab_agent.measure.jobs import Job, JobResult
+from trimtab_agent.processes import kill_group, read_tail, start_module
+from trimtab_protocol.base import parse_wire
+from trimtab_protocol.errors import ErrorCode, ProtocolError
+
+
+class ChildRunner(Protocol):
+    """Runs one job at a time, elsewhere."""
+
+    def start(self, job: Job) -> None:
+        """Begin a job; its ChildFinished comes later."""
+
+    def kill(self) -> None:
+        """End the running job, if there is one, without a result."""
+
+
+class ProcessRunner:
+    """Runs each job in a fresh process group.
+
+    Args:
+        put_event: Called from another thread with ChildFinished.
+        max_job_s: A job that takes longer is killed and fails with `model.timeout`.
+    """
+
+    def __init__(self, put_event: Callable[[ChildFinished], None], max_job_s: float) -> None:
+        self._put_event = put_event
+        self._max_job_s = max_job_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._killed_job_ids: set[str] = set()
+        self._job_id = ""
+
+    def start(self, job: Job) -> None:
+        """Start the child; a thread waits for its end."""
+        folder = Path(tempfile.mkdtemp(prefix="trimtab-job-"))
+        (folder / "job").write_text(job.model_dump_json())
+        arguments = [str(folder / "job"), str(folder / "result"), str(os.getpid())]
+        self._job_id = job.job_id
+        self._process = start_module(
+            "trimtab_agent.measure.child", arguments, stderr_path=folder / "stderr"
+        )
+        threading.Thread(
+            target=self._wait, args=(job.job_id, self._process, folder), name="child", daemon=True
+        ).start()
+
+    def kill(self) -> None:
+        """Kill the child with everything it started."""
+        if self._process is not None:
+            self._killed_job_ids.add(self._job_id)
+            kill_group(self._process)
+            self._process = None
+
+    def _wait(self, job_id: str, process: subprocess.Popen[bytes], folder: Path) -> None:
+        try:
+            process.wait(self._max_job_s)
+            result = _read_result(job_id, process.returncode, folder)
+        except subprocess.TimeoutExpired:
+            kill_group(process)
+            detail = f"the job did not end within {self._max_job_s:.0f} s"
+            result = JobResult(job_id=job_id, error_code=ErrorCode.MODEL_TIMEOUT, detail=detail)
+        shutil.rmtree(folder, ignore_errors=True)
+        if job_id not in self._killed_job_ids:
+            self._put_event(ChildFinished(result))
+
+
+def _read_result(job_id: str, return_code: int, folder: Path) -> JobResult:
+    try:
+        return parse_wire(JobResult, (folder / "result").read_bytes(), what="result of a child")
+    except (OSError, ProtocolError):
+        detail = f"the child ended with code {return_code}: {read_tail(folder / 'stderr')}"
+        return JobResult(job_id=job_id, error_code=ErrorCode.MODEL_CRASH, detail=detail)

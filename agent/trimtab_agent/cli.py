@@ -1,0 +1,106 @@
+"""`trimtab-agent run | measure | status`.
+
+Exit codes: 0 done, 1 a model or the disk failed, 2 the settings or the input are wrong, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from trimtab_protocol.errors import ConfigError, ErrorCode, ModelError, RejectedError, TrimtabError
+
+DEFAULT_CONFIG = "/etc/trimtab/agent.toml"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; turns every error of ours into one line and an exit code."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except TrimtabError as error:
+        print(f"error: [{error.code.value}] {error.message}", file=sys.stderr)
+        is_input = isinstance(error, ConfigError | RejectedError) or _is_unreadable(error)
+        return 2 if is_input else 1
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The resident agent; ends with SIGTERM or SIGINT."""
+    from trimtab_agent import bootstrap  # noqa: PLC0415 - `--help` and `status` need no paho
+    from trimtab_agent.config import load_config  # noqa: PLC0415
+    from trimtab_agent.events import Stop  # noqa: PLC0415
+
+    loaded = load_config(arguments.config)
+    bootstrap.configure_logging(loaded.config.log_level)
+    lock = bootstrap.lock_state_dir(loaded.state_dir)
+    daemon, events = bootstrap.build_daemon(loaded)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: events.put(Stop()))
+    daemon.run()
+    del lock  # held until here
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> int:
+    """Measure a model file on this machine, without any broker."""
+    from trimtab_agent.by_hand import measure_file, render  # noqa: PLC0415
+
+    measurement = measure_file(
+        arguments.model,
+        threads=arguments.threads,
+        processes=arguments.processes,
+        min_steady_s=arguments.seconds,
+        is_spinning_allowed=arguments.spinning,
+    )
+    print(measurement.model_dump_json(indent=2) if arguments.json else render(measurement))
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """What is active on this device, from its state folder."""
+    from trimtab_agent.by_hand import read_status  # noqa: PLC0415
+
+    print(read_status(arguments.config, as_json=arguments.json))
+    return 0
+
+
+def _is_unreadable(error: TrimtabError) -> bool:
+    return isinstance(error, ModelError) and error.code is ErrorCode.MODEL_UNREADABLE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trimtab-agent", description=__doc__.split("\n", 1)[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    one = commands.add_parser("run", help="the resident agent")
+    one.add_argument("--config", type=Path, default=Path(DEFAULT_CONFIG))
+    one.set_defaults(command=run)
+    one = commands.add_parser("measure", help="measure a model file on this machine")
+    one.add_argument("model", type=Path, help="a .onnx or .tflite file")
+    one.add_argument("--threads", type=_positive, default=1)
+    one.add_argument("--processes", type=_positive, default=5, help="fresh processes (default 5)")
+    one.add_argument("--seconds", type=float, default=2.0, help="timed seconds per process")
+    one.add_argument("--spinning", action="store_true", help="let idle runtime threads spin")
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(command=measure)
+    one = commands.add_parser("status", help="what is active on this device")
+    one.add_argument("--config", type=Path, default=Path(DEFAULT_CONFIG))
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(command=status)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, found {value}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""Carrying a deployment from desired to committed, one durable step at a time.
+
+Each step: do what the state asks for, then write the journal, then report. Every step can be done
+twice with the same effect, so a kill or a power cut at any instant is followed by doing it again.
+
+The order that keeps one whole model active: slot complete → `last_good` = what was active →
+`active` swapped by one rename. Going back is the same rename to `last_good`.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+
+from trimtab_agent.admission import admit
+from trimtab_agent.journal import Journal
+from trimtab_agent.measure.jobs import Job, JobKind, JobResult
+from trimtab_agent.probe_verdict import refuse_probe
+from trimtab_agent.reconcile import Step, reconcile
+from trimtab_agent.records import MAX_STARTS, DeploymentRecord
+from trimtab_agent.tools import Tools, subject_of
+from trimtab_protocol.errors import (
+    ErrorCode,
+    ModelError,
+    ProtocolError,
+    RejectedError,
+    StorageError,
+    TrimtabError,
+    error_from_code,
+)
+from trimtab_protocol.lifecycle import DeploymentEvent, DeploymentState, is_final
+from trimtab_protocol.manifest import Manifest
+from trimtab_protocol.messages import Desired, DesiredModel
+from trimtab_protocol.signing import read_manifest, verify_manifest
+
+log = logging.getLogger(__name__)
+
+S, E = DeploymentState, DeploymentEvent
+
+HEAVY_STATES = frozenset({S.ASSIGNED, S.FETCHING, S.VERIFYING, S.STAGED, S.PROBING, S.ACTIVATING})
+
+
+class Deployments:
+    """All model names of this device.
+
+    Args:
+        tools: The agent's parts.
+        journal: Where every step is written down.
+        max_payload_cache_bytes: What may stay on disk of payloads that nothing uses.
+    """
+
+    def __init__(self, tools: Tools, journal: Journal, max_payload_cache_bytes: int) -> None:
+        self._tools = tools
+        self._journal = journal
+        self._max_payload_cache_bytes = max_payload_cache_bytes
+        self._desired: dict[str, DesiredModel] = {}
+        self._steps: dict[DeploymentState, Callable[[str, DeploymentRecord], None]] = {
+            S.ASSIGNED: self._accept,
+            S.FETCHING: self._fetch,
+            S.VERIFYING: self._verify,
+            S.STAGED: self._start_probe,
+            S.PROBING: self._start_probe,
+            S.ACTIVATING: self._activate,
+        }
+
+    def resume(self) -> None:
+        """After a start: read the journals, heal the links, count starts of what was running."""
+        self._journal.load()
+        for name in self._tools.store.names():
+            self._heal(name)
+        for name in self._journal.names():
+            record = self._journal.newest(name)
+            if record is not None:
+                self._resume_one(name, record)
+
+    def take(self, desired: Desired) -> None:
+        """A desired state arrived: reconcile every model name in it."""
+        self._desired = dict(desired.models)
+        for name in self._desired:
+            self._reconcile(name)
+
+    def work(self) -> None:
+        """Go on with whatever can go on now; called after every event."""
+        for name in self._journal.names():
+            record = self._journal.newest(name)
+            if record is None:
+                continue
+            if record.state in HEAVY_STATES and self._tools.bench.owner is None:
+                self._tools.bench.claim(name)
+                self._step(name)
+            elif record.state is S.PROBATION:
+                self._watch_probation(name, record)
+
+    def has_heavy_work(self) -> bool:
+        """Whether a deployment waits for the bench; trials give way."""
+        records = (self._journal.newest(name) for name in self._journal.names())
+        return any(row is not None and row.state in HEAVY_STATES for row in records)
+
+    # Deciding what to begin
+
+    def _reconcile(self, name: str) -> None:
+        wanted = self._desired[name]
+        try:
+            wanted_sha256 = read_manifest(wanted.signed).payload.sha256
+        except ProtocolError:
+            wanted_sha256 = ""  # cannot be active; it fails with its reason when it is begun
+        standing = self._journal.standing(name)
+        decision = reconcile(standing, wanted.deployment_id, wanted_sha256)
+        log.info("%s: %s is wanted: %s", name, wanted.deployment_id, decision.step.value)
+        if decision.step in (Step.NOTHING, Step.WAIT):
+            return
+        if decision.step is Step.ROLL_BACK:
+            reason = RejectedError(
+                "the control plane went back", code=ErrorCode.REJECTED_SUPERSEDED
+            )
+            self._roll_back(name, reason, next_desire=False)
+        elif decision.is_superseding:
+            self._supersede(name, wanted.deployment_id)
+        record = DeploymentRecord(
+            deployment_id=wanted.deployment_id, signed=wanted.signed, policy=wanted.policy
+        )
+        if decision.step is Step.BEGIN:
+            self._journal.save(name, record)
+        else:
+            self._begin_restore(name, record.with_artifact())
+
+    def _supersede(self, name: str, newer_id: str) -> None:
+        reason = RejectedError(f"superseded by {newer_id}", code=ErrorCode.REJECTED_SUPERSEDED)
+        self._tools.bench.release(name)
+        self._journal.save(name, self._journal.deployment(name).moved(E.SUPERSEDE, reason))
+
+    def _begin_restore(self, name: str, record: DeploymentRecord) -> None:
+        record = record.model_copy(update={"is_restore": True, "state": S.ACTIVATING})
+        self._journal.save(name, record)
+        try:
+            self._restore(name, record)
+        except TrimtabError as error:
+            self._fail(name, error)
+
+    def _restore(self, name: str, record: DeploymentRecord) -> None:
+        """What is desired is here already: swap the link if need be, and be done."""
+        slot = self._journal.slot(record)
+        active = self._tools.store.active(name)
+        if active is None or active.ref != slot.ref:
+            self._tools.store.activate(slot)
+        self._journal.save(name, record.moved(E.ACTIVATED).moved(E.PROVEN))
+
+    # Doing the steps
+
+    def _step(self, name: str) -> None:
+        """Do what the state of the deployment asks for; a failure ends it."""
+        record = self._journal.deployment(name)
+        step = self._steps.get(record.state)
+        if step is None:
+            self._tools.bench.release(name)
+            return
+        try:
+            step(name, record)
+        except TrimtabError as error:
+            self._fail(name, error)
+
+    def _move_on(self, name: str, record: DeploymentRecord) -> None:
+        self._journal.save(name, record)
+        self._step(name)
+
+    def _accept(self, name: str, record: DeploymentRecord) -> None:
+        manifest = verify_manifest(record.signed, self._tools.trusted_keys)
+        if manifest.name != name:
+            raise ProtocolError(f"the manifest of {manifest.ref()} was sent as {name}")
+        record = self._journal.keep(name, record.with_artifact())
+        expires_at = record.policy.expires_at
+        if expires_at is not None and self._tools.clock.now() > expires_at:
+            raise RejectedError("expired before it was begun", code=ErrorCode.REJECTED_EXPIRED)
+        facts = self._tools.facts(self._journal.model(name).highest_version)
+        admit(manifest, facts, self._tools.lacking_bytes(manifest))
+        self._move_on(name, record.moved(E.ACCEPT))
+
+    def _fetch(self, name: str, record: DeploymentRecord) -> None:
+        manifest = read_manifest(record.signed)
+        if self._tools.store.has_payload(manifest.payload):
+            self._move_on(name, record.moved(E.FETCHED))
+            return
+        self._tools.bench.fetch(
+            manifest.payload,
+            self._tools.window_settings(record.policy.max_fetch_bytes_per_s),
+            (
+                lambda: self._move_on(name, self._journal.deployment(name).moved(E.FETCHED)),
+                lambda error: self._fail(name, error),
+            ),
+            self._tools.clock.monotonic_s(),
+        )
+
+    def _verify(self, name: str, record: DeploymentRecord) -> None:
+        manifest = read_manifest(record.signed)
+        if not self._tools.store.has_payload(manifest.payload):
+            self._tools.store.adopt_part(manifest.payload)
+        self._tools.store.build_slot(record.signed)
+        self._move_on(name, record.moved(E.VERIFIED))
+
+    def _start_probe(self, name: str, record: DeploymentRecord) -> None:
+        if record.state is S.STAGED:
+            record = record.moved(E.PROBE)
+            self._journal.save(name, record)
+        slot, active = self._journal.slot(record), self._tools.store.active(name)
+        job = Job(
+            job_id=uuid.uuid4().hex,
+            kind=JobKind.PROBE,
+            subject=subject_of(slot.manifest, str(slot.model_path)),
+            incumbent=subject_of(active.manifest, str(active.model_path)) if active else None,
+            spec=record.policy.probe,
+            settings=self._tools.settings,
+        )
+        self._tools.bench.run(job, lambda result: self._judge_probe(name, slot.manifest, result))
+
+    def _judge_probe(self, name: str, manifest: Manifest, result: JobResult) -> None:
+        record = self._journal.deployment(name).model_copy(update={"probe": result})
+        self._journal.keep(name, record)
+        device_class = self._tools.identity.device_class
+        reason = refuse_probe(result, manifest, device_class, record.policy)
+        if reason is not None:
+            self._fail(name, reason)
+            return
+        self._move_on(name, record.moved(E.PROBED))
+
+    def _activate(self, name: str, record: DeploymentRecord) -> None:
+        self._tools.bench.release(name)
+        if record.is_restore:
+            self._restore(name, record)
+            return
+        slot, store = self._journal.slot(record), self._tools.store
+        active = store.active(name)
+        if active is None or active.ref != slot.ref:
+            store.remember_good(name)
+            store.activate(slot)
+        ends_at = self._tools.clock.now() + record.policy.probation_s
+        moved = record.moved(E.ACTIVATED).model_copy(update={"probation_ends_at": ends_at})
+        self._journal.save(name, moved)
+
+    def _watch_probation(self, name: str, record: DeploymentRecord) -> None:
+        """When the time is over, check once more that the active file loads and computes right."""
+        now = self._tools.clock.now()
+        ends_at = record.probation_ends_at if record.probation_ends_at is not None else now
+        # A clock that jumped back must not keep a deployment in probation for ever.
+        is_waiting = now < ends_at <= now + record.policy.probation_s
+        if is_waiting or self._tools.bench.owner is not None:
+            return
+        self._tools.bench.claim(name)
+        slot = self._journal.slot(record)
+        job = Job(
+            job_id=uuid.uuid4().hex,
+            kind=JobKind.CHECK,
+            subject=subject_of(slot.manifest, str(slot.model_path)),
+            settings=self._tools.settings,
+        )
+        self._tools.bench.run(job, lambda result: self._end_probation(name, result))
+
+    def _end_probation(self, name: str, result: JobResult) -> None:
+        self._tools.bench.release(name)
+        record = self._journal.deployment(name)
+        if result.error_code is not None:
+            self._roll_back(name, error_from_code(result.error_code, result.detail))
+            return
+        if record.artifact is not None:
+            self._journal.raise_highest_version(name, record.artifact.version)
+        self._journal.save(name, record.moved(E.PROVEN))
+        self._tools.store.collect_slots(name)
+        self._tools.store.collect_payloads(self._max_payload_cache_bytes, frozenset())
+        self._take_up_waiting(name)
+
+    # Endings
+
+    def _fail(self, name: str, error: TrimtabError) -> None:
+        """End a deployment that is not active; one that is goes back."""
+        record = self._journal.deployment(name)
+        self._tools.bench.release(name)
+        if record.state in (S.ACTIVATING, S.PROBATION):
+            self._roll_back(name, error)
+            return
+        if is_final(record.state):
+            return
+        log.warning("%s: %s refused: [%s] %s", name, record.artifact, error.code.value, error)
+        self._journal.save(name, record.moved(E.FAIL, error))
+        slot = self._tools.store.find_slot(record.artifact) if record.artifact else None
+        if slot is not None:
+            self._tools.store.remove_slot(slot)
+        self._take_up_waiting(name)
+
+    def _roll_back(self, name: str, error: TrimtabError, *, next_desire: bool = True) -> None:
+        record = self._journal.deployment(name)
+        self._tools.bench.release(name)
+        good = self._tools.store.restore_last_good(name)
+        back = good.ref if good is not None else "no model"
+        log.warning("%s: back to %s: [%s] %s", name, back, error.code.value, error)
+        self._journal.save(name, record.moved(E.ROLL_BACK, error))
+        if next_desire:
+            self._take_up_waiting(name)
+
+    def _take_up_waiting(self, name: str) -> None:
+        """A desire that came while nothing could interrupt is looked at again."""
+        wanted = self._desired.get(name)
+        if (
+            wanted is not None
+            and wanted.deployment_id != self._journal.deployment(name).deployment_id
+        ):
+            self._reconcile(name)
+
+    # After a start
+
+    def _resume_one(self, name: str, record: DeploymentRecord) -> None:
+        if is_final(record.state):
+            self._journal.report(name, record)
+            return
+        record = record.model_copy(update={"starts": record.starts + 1})
+        self._journal.save(name, record)
+        if record.starts >= MAX_STARTS and record.state in (S.PROBING, S.PROBATION):
+            reason = f"{record.starts} starts of the agent while {record.state.value}"
+            self._fail(name, ModelError(reason, code=ErrorCode.MODEL_CRASH))
+
+    def _heal(self, name: str) -> None:
+        """An active link must point to a whole model; else the last good one takes its place."""
+        try:
+            active = self._tools.store.active(name)
+            is_whole = active is None or active.is_whole()
+        except StorageError:
+            is_whole = False
+        if not is_whole:
+            good = self._tools.store.restore_last_good(name)
+            log.error("%s: the active slot is damaged, back to %s", name, good and good.ref)

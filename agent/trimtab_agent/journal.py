@@ -1,0 +1,143 @@
+"""The journals of all model names, in memory and on disk, and the reports that follow from them.
+
+Whatever changes a deployment goes through `save`: journal first, then the report into the outbox,
+then the retained state. After a kill between the two the report is put again at the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from trimtab_agent.reconcile import Standing
+from trimtab_agent.records import DeploymentRecord, ModelRecord, to_report, to_status
+from trimtab_agent.store import Slot
+from trimtab_agent.tools import Tools
+from trimtab_protocol.base import parse_wire
+from trimtab_protocol.errors import ErrorCode, ProtocolError, StorageError
+from trimtab_protocol.messages import DeploymentStatus, ModelStatus
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """See the module.
+
+    Args:
+        tools: The agent's parts.
+
+    Attributes:
+        revision: Grows with every change, so that whoever publishes the state sees it.
+    """
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self.revision = 0
+        self._models: dict[str, ModelRecord] = {}
+
+    def load(self) -> None:
+        """Read what is on disk; an unreadable journal is passed over, its active model stays."""
+        for name in self._tools.store.record_names():
+            content = self._tools.store.read_record(name)
+            try:
+                self._models[name] = parse_wire(
+                    ModelRecord, content or b"", what=f"journal of {name}"
+                )
+            except ProtocolError as error:
+                log.error("%s; what is active stays active", error.message)
+
+    def names(self) -> list[str]:
+        """Model names that have a journal."""
+        return list(self._models)
+
+    def model(self, name: str) -> ModelRecord:
+        """All that is remembered of a name."""
+        return self._models.get(name, ModelRecord(name=name))
+
+    def newest(self, name: str) -> DeploymentRecord | None:
+        """The newest deployment of a name."""
+        return self.model(name).deployment
+
+    def deployment(self, name: str) -> DeploymentRecord:
+        """The newest deployment of a name that must have one.
+
+        Raises:
+            StorageError: It has none.
+        """
+        record = self.newest(name)
+        if record is None:
+            raise StorageError(f"{name} has no deployment", code=ErrorCode.STORAGE_CORRUPT)
+        return record
+
+    def slot(self, record: DeploymentRecord) -> Slot:
+        """The slot of a deployment that is past `verifying`.
+
+        Raises:
+            StorageError: It is gone.
+        """
+        artifact = record.artifact
+        slot = self._tools.store.find_slot(artifact) if artifact is not None else None
+        if slot is None:
+            raise StorageError(f"slot of {artifact} is gone", code=ErrorCode.STORAGE_CORRUPT)
+        return slot
+
+    def standing(self, name: str) -> Standing:
+        """What reconciling judges by."""
+        active, good = self._tools.store.active(name), self._tools.store.last_good(name)
+        record = self.newest(name)
+        return Standing(
+            active_sha256=active.ref.sha256 if active else None,
+            last_good_sha256=good.ref.sha256 if good else None,
+            deployment_id=record.deployment_id if record else None,
+            state=record.state if record else None,
+        )
+
+    def keep(self, name: str, record: DeploymentRecord) -> DeploymentRecord:
+        """Remember in memory only; the next `save` makes it durable."""
+        self._models[name] = self.model(name).model_copy(update={"deployment": record})
+        return record
+
+    def save(self, name: str, record: DeploymentRecord) -> None:
+        """Make a step durable, and report it.
+
+        Raises:
+            StorageError: The disk refuses; nothing has changed.
+        """
+        model = self.model(name).model_copy(update={"deployment": record})
+        self._tools.store.write_record(name, model.model_dump_json(exclude_none=True).encode())
+        self._models[name] = model
+        self.report(name, record)
+
+    def raise_highest_version(self, name: str, version: int) -> None:
+        """Remember that a version was committed; the next `save` makes it durable."""
+        model = self.model(name)
+        highest = max(model.highest_version, version)
+        self._models[name] = model.model_copy(update={"highest_version": highest})
+
+    def report(self, name: str, record: DeploymentRecord) -> None:
+        """Put the report of a state into the outbox; a repeat changes nothing."""
+        active = self._tools.store.active(name)
+        ref = active.ref if active is not None else None
+        self._tools.outbox.put(to_report(record, ref, self._tools.clock.now()))
+        self.revision += 1
+
+    def status(self) -> dict[str, ModelStatus]:
+        """Where every model name stands, for the retained `reported`."""
+        store = self._tools.store
+        rows = {}
+        for name in sorted(set(store.names()) | set(self._models)):
+            active, good = store.active(name), store.last_good(name)
+            rows[name] = ModelStatus(
+                active=active.ref if active else None,
+                last_good=good.ref if good else None,
+                deployment=self._deployment_status(self.newest(name)),
+            )
+        return rows
+
+    def _deployment_status(self, record: DeploymentRecord | None) -> DeploymentStatus | None:
+        if record is None:
+            return None
+        fetch = self._tools.bench.fetch_in_progress
+        sha256 = record.artifact.sha256 if record.artifact is not None else ""
+        if fetch is None or fetch.payload.sha256 != sha256:
+            return to_status(record, 0, 0)
+        return to_status(record, fetch.fetched_count, fetch.payload.chunk_count)

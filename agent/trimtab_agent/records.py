@@ -1,0 +1,92 @@
+"""The journal of a model name: what its newest deployment is doing, so that a restart goes on.
+
+One file per model name, replaced as a whole. Written before the step it announces is done; every
+step can be repeated.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from trimtab_agent.measure.jobs import JobResult
+from trimtab_protocol.base import Identifier, Name, WireModel
+from trimtab_protocol.errors import ErrorCode, TrimtabError
+from trimtab_protocol.lifecycle import DeploymentEvent, DeploymentState, advance
+from trimtab_protocol.manifest import ArtifactRef, SignedManifest
+from trimtab_protocol.messages import DeploymentReport, DeploymentStatus, Policy
+from trimtab_protocol.signing import read_manifest
+
+MAX_STARTS = 3
+"""So many starts of the agent within probing or probation are a crash loop."""
+
+
+class DeploymentRecord(WireModel):
+    """One deployment of one artifact."""
+
+    deployment_id: Identifier
+    signed: SignedManifest
+    artifact: ArtifactRef | None = Field(default=None, description="None: manifest not trusted")
+    policy: Policy
+    state: DeploymentState = DeploymentState.ASSIGNED
+    error_code: ErrorCode | None = None
+    detail: str = ""
+    starts: int = 0
+    probation_ends_at: float | None = None
+    probe: JobResult | None = None
+    is_restore: bool = False
+
+    def moved(self, event: DeploymentEvent, error: TrimtabError | None = None) -> DeploymentRecord:
+        """The record after an event of the transition table.
+
+        Raises:
+            ProtocolError: The table has no such transition.
+        """
+        changes: dict[str, object] = {"state": advance(self.state, event), "starts": 0}
+        if error is not None:
+            changes |= {"error_code": error.code, "detail": error.message}
+        return self.model_copy(update=changes)
+
+    def with_artifact(self) -> DeploymentRecord:
+        """With the artifact's short form from the (verified) manifest."""
+        return self.model_copy(update={"artifact": read_manifest(self.signed).ref()})
+
+
+class ModelRecord(WireModel):
+    """All that is remembered of a model name beside its slots."""
+
+    name: Name
+    highest_version: int = 0
+    deployment: DeploymentRecord | None = None
+
+
+def to_status(record: DeploymentRecord, fetched_chunks: int, total_chunks: int) -> DeploymentStatus:
+    """The form for the retained `reported`."""
+    return DeploymentStatus(
+        deployment_id=record.deployment_id,
+        artifact=record.artifact,
+        state=record.state,
+        error_code=record.error_code,
+        detail=record.detail,
+        fetched_chunks=fetched_chunks,
+        total_chunks=total_chunks,
+    )
+
+
+def to_report(
+    record: DeploymentRecord, active: ArtifactRef | None, sent_at: float
+) -> DeploymentReport:
+    """The report of a state. Its id follows from deployment and state, so a repeat is recognised."""
+    probe = record.probe
+    return DeploymentReport(
+        report_id=f"{record.deployment_id}.{record.state.value}",
+        sent_at=sent_at,
+        deployment_id=record.deployment_id,
+        artifact=record.artifact,
+        state=record.state,
+        error_code=record.error_code,
+        detail=record.detail,
+        active=active,
+        measurement=probe.measurement if probe is not None else None,
+        incumbent=probe.incumbent if probe is not None else None,
+        comparison=probe.comparison if probe is not None else None,
+    )
