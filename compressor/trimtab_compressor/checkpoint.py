@@ -1,0 +1,67 @@
+"""Save a network's weights, whatever pruning did to its shapes, without pickling code.
+
+The file holds tensors and whole numbers only and is read with `weights_only`. A pruned network is
+rebuilt by making the unpruned one of the same width and giving its layers the saved sizes.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from trimtab_compressor.task import Task
+from trimtab_protocol.errors import ErrorCode, StorageError
+
+SIZES = ("in_channels", "out_channels", "in_features", "out_features", "num_features", "groups")
+
+
+def save_checkpoint(model: nn.Module, width: float, path: Path) -> None:
+    """Write weights, buffers and layer sizes.
+
+    Args:
+        model: The network, on the CPU.
+        width: What `build_model` was given for it.
+        path: Of the file.
+    """
+    sizes = {
+        f"{name}.{size}": int(getattr(layer, size))
+        for name, layer in model.named_modules()
+        for size in SIZES
+        if isinstance(getattr(layer, size, None), int)
+    }
+    torch.save({"width": width, "sizes": sizes, "tensors": model.state_dict()}, path)
+
+
+def load_checkpoint(task: Task, path: Path) -> tuple[nn.Module, float]:
+    """Rebuild a network that `save_checkpoint` wrote, and its width.
+
+    Raises:
+        StorageError: The file is damaged or belongs to another network; delete it.
+    """
+    try:
+        saved = torch.load(path, weights_only=True)
+        model = task.build_model(saved["width"])
+        layers = dict(model.named_modules())
+        for key, size in saved["sizes"].items():
+            name, attribute = key.rsplit(".", 1)
+            setattr(layers[name], attribute, size)
+        for key, tensor in saved["tensors"].items():
+            name, _, attribute = key.rpartition(".")
+            _set_tensor(layers[name], attribute, tensor)
+    except (KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise StorageError(
+            f"{path} cannot be read as a saved network ({error}); delete it and run again",
+            code=ErrorCode.STORAGE_CORRUPT,
+        ) from error
+    return model.eval(), float(saved["width"])
+
+
+def _set_tensor(layer: nn.Module, attribute: str, tensor: torch.Tensor) -> None:
+    current = getattr(layer, attribute)
+    if isinstance(current, nn.Parameter):
+        current.data = tensor
+    else:
+        layer.register_buffer(attribute, tensor)

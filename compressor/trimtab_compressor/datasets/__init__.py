@@ -1,0 +1,1 @@
+"""Public data sets, fetched when they are first needed and never shipped."""

@@ -1,0 +1,1 @@
+"""Exporters: from a network to a float model file. One file per format."""

@@ -1,0 +1,51 @@
+"""Distillation: a smaller network learns the base network's soft answers, and the labels.
+
+loss = (1 - w) · CE(student, labels) + w · T² · KL(softmax(teacher / T) ‖ softmax(student / T))
+(Hinton, Vinyals, Dean 2015). The teacher's answers are computed once; there is no augmentation, so
+they do not change between epochs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import kl_div, log_softmax
+
+from trimtab_compressor.passes.specs import Distill
+from trimtab_compressor.passes.stage import TorchStage
+from trimtab_compressor.passes.train import fine_tuning, full, label_loss
+from trimtab_compressor.passes.training_loop import Loss, predict, run_epochs
+
+
+def distill(stage: TorchStage[Distill]) -> nn.Module:
+    """Teach a new student of the given width, or the network as it came.
+
+    Raises:
+        ModelError: Training diverged.
+    """
+    spec, task = stage.spec, stage.task
+    if spec.width is None:
+        student, schedule = stage.model, fine_tuning(task.training)
+    else:
+        torch.manual_seed(task.training.seed)
+        student, schedule = task.build_model(spec.width), full(task.training)
+    loss = soft_loss(spec, predict(stage.base, task.train.inputs), label_loss(task))
+    run_epochs(student, task.train.inputs, loss, schedule)
+    return student
+
+
+def soft_loss(spec: Distill, teacher_logits: Tensor, hard: Loss) -> Loss:
+    """The mixed loss, with the teacher's logits of shape (n, classes)."""
+    scale, weight = spec.temperature, spec.soft_weight
+    targets = log_softmax(teacher_logits / scale, dim=1)
+
+    def loss(logits: Tensor, rows: Tensor) -> Tensor:
+        soft = kl_div(
+            log_softmax(logits / scale, dim=1),
+            targets[rows],
+            reduction="batchmean",
+            log_target=True,
+        )
+        return weight * scale**2 * soft + (1 - weight) * hard(logits, rows)
+
+    return loss

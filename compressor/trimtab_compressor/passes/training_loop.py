@@ -1,0 +1,81 @@
+"""The one loop that all training passes share: AdamW, one-cycle learning rate, whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trimtab_compressor.arrays import FloatArray
+from trimtab_protocol.errors import ErrorCode, ModelError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (b, classes), row indices (b,)) -> scalar"""
+
+PREDICT_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast."""
+
+    epochs: int
+    batch: int
+    peak_learning_rate: float
+    weight_decay: float
+    seed: int
+
+
+def run_epochs(model: nn.Module, inputs: FloatArray, loss: Loss, schedule: Schedule) -> None:
+    """Train `model` in place, in a reproducible order.
+
+    Raises:
+        ModelError: The loss is no longer finite; lower the learning rate.
+    """
+    if schedule.epochs == 0:
+        return
+    generator = torch.Generator().manual_seed(schedule.seed)
+    torch.manual_seed(schedule.seed)
+    rows = torch.from_numpy(inputs)
+    batch = min(schedule.batch, len(rows))
+    steps = len(rows) // batch
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=schedule.peak_learning_rate,
+        weight_decay=schedule.weight_decay,
+        fused=True,
+    )
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        schedule.peak_learning_rate,
+        total_steps=steps * schedule.epochs + 1,
+        pct_start=0.25,
+    )
+    model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    for _epoch in range(schedule.epochs):
+        order = torch.randperm(len(rows), generator=generator)
+        value = torch.zeros(())
+        for step in range(steps):
+            picked = order[step * batch : (step + 1) * batch]
+            value = loss(model(rows[picked]), picked)
+            optimizer.zero_grad()
+            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            cycle.step()
+        if not torch.isfinite(value):
+            raise ModelError(
+                "training diverged: the loss is no longer finite; lower the learning rate",
+                code=ErrorCode.MODEL_GOLDEN,
+            )
+    model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+
+
+def predict(model: nn.Module, inputs: FloatArray) -> Tensor:
+    """The network's outputs for all inputs: (n, *input shape) -> (n, classes)."""
+    model.eval()
+    rows = torch.from_numpy(inputs)
+    with torch.inference_mode():
+        parts = [model(part) for part in torch.split(rows, PREDICT_BATCH)]
+    return torch.cat(parts).clone()
