@@ -28,7 +28,7 @@ class Spec:
 class Train(Spec):
     """Train the base network from nothing."""
 
-    pass_name: ClassVar[str] = "train"
+    pass_name: ClassVar[str] = "train"  # noqa: S105 - a name, not a password
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class PruneChannels(Spec):
         is_fine_tuned: False when a later pass trains anyway.
     """
 
-    pass_name: ClassVar[str] = "prune_channels"
+    pass_name: ClassVar[str] = "prune_channels"  # noqa: S105 - a name, not a password
     ratio: float
     round_to: int = 8
     is_fine_tuned: bool = True
@@ -64,7 +64,7 @@ class Distill(Spec):
         soft_weight: Share of the soft loss, the rest is the labels'; 0 to 1.
     """
 
-    pass_name: ClassVar[str] = "distill"
+    pass_name: ClassVar[str] = "distill"  # noqa: S105 - a name, not a password
     width: float | None = None
     temperature: float = 4.0
     soft_weight: float = 0.7
@@ -81,7 +81,7 @@ class Distill(Spec):
 class QuantizeDynamic(Spec):
     """Weights to int8 in the file; activations are quantized while the model runs."""
 
-    pass_name: ClassVar[str] = "quantize_dynamic"
+    pass_name: ClassVar[str] = "quantize_dynamic"  # noqa: S105 - a name, not a password
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class QuantizeStatic(Spec):
         is_range_reduced: Weights keep to 7 bits, so that x86 CPUs without VNNI cannot saturate.
     """
 
-    pass_name: ClassVar[str] = "quantize_static"
+    pass_name: ClassVar[str] = "quantize_static"  # noqa: S105 - a name, not a password
     is_symmetric: bool = False
     is_per_channel: bool = True
     is_range_reduced: bool = False

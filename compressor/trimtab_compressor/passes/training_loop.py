@@ -14,7 +14,7 @@ from trimtab_protocol.errors import ErrorCode, ModelError
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (b, classes), row indices (b,)) -> scalar"""
 
-PREDICT_BATCH = 500
+PREDICT_BATCH = 100
 
 
 @dataclass(frozen=True)

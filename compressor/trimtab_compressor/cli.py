@@ -1,0 +1,57 @@
+"""`trimtab-compressor`: make candidates, package them, and fit them to devices.
+
+Exit codes: 0 done; 2 wrong input or settings, or nothing keeps the budget; 130 interrupted; 1 the
+rest. An error is one line on stderr, `error: [code] message`; standard output carries results only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from trimtab_compressor.commands import fit, keys, package, push, recipes, run
+from trimtab_protocol.errors import ConfigError, RejectedError, TrimtabError
+
+COMMANDS = {
+    "keys": keys,
+    "recipes": recipes,
+    "run": run,
+    "package": package,
+    "push": push,
+    "fit": fit,
+}
+
+EXIT_INPUT, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="trimtab-compressor",
+        description="Compress a model, measure it on the real device, and keep what was measured.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        child = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(child)
+        child.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except TrimtabError as error:
+        print(f"error: [{error.code.value}] {error.message}", file=sys.stderr)
+        return EXIT_INPUT if isinstance(error, ConfigError | RejectedError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is in the cache", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""`fit`: find the gentlest recipe that keeps the budget on real devices."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trimtab_compressor.commands.options import (
+    add_recipe_arguments,
+    add_server_arguments,
+    open_cache,
+    open_control_plane,
+    read_formats,
+)
+from trimtab_protocol.errors import ConfigError, ErrorCode, RejectedError
+
+if TYPE_CHECKING:
+    from trimtab_compressor.build import Builder
+    from trimtab_compressor.client import HttpControlPlane
+    from trimtab_compressor.fit import FitPlan
+    from trimtab_compressor.fit_report import FitReport
+    from trimtab_compressor.task import Task
+    from trimtab_protocol.measurement import MeasureSpec
+
+HELP = "find the gentlest recipe that keeps a budget on real devices"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Task, classes, budgets, how to measure, what to do with the result."""
+    parser.add_argument("task", type=Path, help="Python file that defines TASK")
+    parser.add_argument(
+        "--class",
+        dest="classes",
+        action="append",
+        required=True,
+        metavar="CLASS",
+        help="device class, repeatable",
+    )
+    parser.add_argument(
+        "--budget",
+        action="append",
+        default=[],
+        help="METRIC=LIMIT or CLASS:METRIC=LIMIT, repeatable",
+    )
+    parser.add_argument("--max-drop", type=float, help="of accuracy; 0.005 is half a point")
+    parser.add_argument("--key", required=True, type=Path, help="private key file")
+    parser.add_argument("--name", help="of the artifacts; default: the task's name")
+    add_recipe_arguments(parser)
+    add_server_arguments(parser)
+    parser.add_argument(
+        "--measure-all",
+        action="store_true",
+        help="measure every candidate, also after the first that passed",
+    )
+    parser.add_argument("--rollout", action="store_true", help="roll the chosen one out")
+    parser.add_argument("--probation-s", type=float, default=60.0)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the chosen model here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here")
+    measure = parser.add_argument_group("how much each trial measures")
+    measure.add_argument("--processes", type=int)
+    measure.add_argument("--min-runs", type=int)
+    measure.add_argument("--min-steady-s", type=float)
+    measure.add_argument("--warm-up-s", type=float)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Fit, print the table, write the report.
+
+    Raises:
+        ConfigError: An argument or the task is wrong.
+        RejectedError: Nothing keeps the budget, or the devices refused the rollout.
+        TransientError: The control plane cannot be reached.
+    """
+    from trimtab_compressor.show import print_fit, tell  # noqa: PLC0415 - keeps start fast
+
+    _check_outputs(options)
+    with open_control_plane(options) as plane:
+        task, plan = read_plan(options)
+
+        from trimtab_compressor.build import Builder  # noqa: PLC0415 - imports torch
+        from trimtab_compressor.fit import Fit  # noqa: PLC0415
+
+        builder = Builder(task, open_cache(options.cache), tell)
+        report = Fit(plan, task, builder, plane, tell).run()
+        print_fit(report)
+        if options.json is not None:
+            options.json.write_text(report.model_dump_json(indent=2))
+        if options.out is not None and report.chosen is not None:
+            _write_chosen(options.out, report, plane, builder)
+    check_result(report)
+
+
+def read_plan(options: argparse.Namespace) -> tuple[Task, FitPlan]:
+    """Turn the arguments into a plan, checked before anything slow begins.
+
+    Raises:
+        ConfigError: An argument or the task is wrong.
+    """
+    from trimtab_compressor.budgets import parse_budgets  # noqa: PLC0415 - keeps start fast
+    from trimtab_compressor.fit import FitPlan  # noqa: PLC0415
+    from trimtab_compressor.keys import read_key  # noqa: PLC0415
+    from trimtab_compressor.publish import ArtifactPlan  # noqa: PLC0415
+    from trimtab_compressor.recipes import list_choices  # noqa: PLC0415
+    from trimtab_compressor.task_file import load_task  # noqa: PLC0415
+
+    classes = tuple(dict.fromkeys(options.classes))
+    budgets = parse_budgets(options.budget, classes, options.max_drop)
+    choices = list_choices(options.recipe, read_formats(options.format))
+    private_key = read_key(options.key)
+    measure = read_measure_spec(options)
+    task = load_task(options.task)
+    return task, FitPlan(
+        choices=choices,
+        budgets=budgets,
+        artifact=ArtifactPlan(
+            name=options.name or task.name, private_key=private_key, budgets=budgets
+        ),
+        measure=measure,
+        measures_all=options.measure_all,
+        rolls_out=options.rollout,
+        probation_s=options.probation_s,
+    )
+
+
+def read_measure_spec(options: argparse.Namespace) -> MeasureSpec:
+    """What of MeasureSpec was given, over its defaults.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415 - keeps start fast
+
+    from trimtab_protocol.base import describe_validation_error  # noqa: PLC0415
+    from trimtab_protocol.measurement import MeasureSpec  # noqa: PLC0415
+
+    names = ("processes", "min_runs", "min_steady_s", "warm_up_s")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    try:
+        return MeasureSpec(**given)
+    except ValidationError as error:
+        raise ConfigError(f"how to measure: {describe_validation_error(error)}") from error
+
+
+def check_result(report: FitReport) -> None:
+    """Turn a result that is not what was asked for into an error.
+
+    Raises:
+        RejectedError: Nothing keeps the budget, or the devices refused the rollout.
+    """
+    from trimtab_compressor.verdicts import explain_failure  # noqa: PLC0415 - keeps start fast
+    from trimtab_protocol.rollout import RolloutState  # noqa: PLC0415
+
+    if report.chosen is None:
+        raise RejectedError(
+            explain_failure(report.candidates, report.budgets), code=ErrorCode.REJECTED_BUDGET
+        )
+    if report.rollout_state not in (None, RolloutState.COMMITTED):
+        raise RejectedError(
+            f"rollout {report.rollout_id} of {report.chosen.artifact} ended as "
+            f"{report.rollout_state.value}: {report.rollout_reason}"
+        )
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    if options.json is not None and not options.json.resolve().parent.is_dir():
+        raise ConfigError(f"--json {options.json}: its folder does not exist; make it first")
+
+
+def _write_chosen(
+    folder: Path, report: FitReport, plane: HttpControlPlane, builder: Builder
+) -> None:
+    """Write the chosen model and its manifest, as the control plane has it."""
+    from trimtab_compressor.package import PackagedArtifact, write_artifact  # noqa: PLC0415
+    from trimtab_compressor.recipes import Choice  # noqa: PLC0415
+
+    assert report.chosen is not None
+    built = builder.build(Choice(report.chosen.recipe, report.chosen.format))
+    known = plane.list_artifacts(report.name)
+    signed = next(row.signed for row in known if row.ref == report.chosen.artifact)
+    write_artifact(PackagedArtifact(signed, built.path), folder)

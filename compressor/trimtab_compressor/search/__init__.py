@@ -1,0 +1,1 @@
+"""Searches: which candidate to measure next. One strategy per file, behind one port."""

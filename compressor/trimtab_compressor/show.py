@@ -1,0 +1,134 @@
+"""What people see: progress on stderr, tables on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from trimtab_compressor.fit_report import CandidateReport, ClassReport, FitReport
+from trimtab_compressor.recipes import Recipe
+from trimtab_compressor.run_report import RunReport
+from trimtab_protocol.manifest import Quality
+from trimtab_protocol.reading import Reading
+
+PLAIN_WIDTH = 160
+
+
+def tell(line: str) -> None:
+    """One line of progress, dimmed on a terminal."""
+    if sys.stderr.isatty():
+        from rich.console import Console  # noqa: PLC0415 - only for terminals
+
+        Console(stderr=True).print(line, style="dim", markup=False, highlight=False)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
+def print_recipes(recipes: Mapping[str, Recipe]) -> None:
+    """Name, formats, passes, summary."""
+    rows = [
+        (
+            recipe.name,
+            " ".join(model_format.value for model_format in recipe.file_passes),
+            " > ".join(spec.pass_name for spec in recipe.torch_passes),
+            recipe.summary,
+        )
+        for recipe in recipes.values()
+    ]
+    _print_table(
+        "Recipes, gentlest first", ("recipe", "formats", "network passes", "what it does"), rows
+    )
+
+
+def print_built(report: RunReport) -> None:
+    """One line per candidate."""
+    rows = [
+        (
+            row.recipe,
+            row.format.value,
+            f"{row.size_bytes:,}",
+            *_qualities(row.quality),
+            f"{row.seconds:.1f}",
+        )
+        for row in report.candidates
+    ]
+    heads = ("recipe", "format", "bytes", "exact", "on host", "drop", "seconds")
+    _print_table(f"Candidates of {report.task}", heads, rows)
+
+
+def print_fit(report: FitReport) -> None:
+    """One line per candidate and class, then the choice."""
+    rows = [
+        _fit_row(candidate, row)
+        for candidate in _all_candidates(report)
+        for row in candidate.classes or (None,)
+    ]
+    heads = (
+        "recipe",
+        "format",
+        "artifact",
+        "bytes",
+        "exact",
+        "drop",
+        "class",
+        "p50 ms",
+        "p90 ms",
+        "verdict",
+    )
+    _print_table(f"Fit of {report.name}", heads, rows)
+    if report.chosen is not None:
+        print(
+            f"chosen: {report.chosen.recipe} ({report.chosen.format.value}) {report.chosen.artifact}"
+        )
+    if report.rollout_id is not None and report.rollout_state is not None:
+        print(
+            f"rollout: {report.rollout_id} {report.rollout_state.value} {report.rollout_reason}".rstrip()
+        )
+
+
+def _all_candidates(report: FitReport) -> list[CandidateReport]:
+    is_base_listed = any(row == report.base for row in report.candidates)
+    return list(report.candidates) if is_base_listed else [report.base, *report.candidates]
+
+
+def _fit_row(candidate: CandidateReport, row: ClassReport | None) -> tuple[str, ...]:
+    latency = row.measurement.latency if row is not None and row.measurement is not None else None
+    exact, _, drop = _qualities(candidate.quality)
+    return (
+        candidate.recipe,
+        candidate.format.value,
+        str(candidate.artifact) if candidate.artifact else "-",
+        f"{candidate.size_bytes:,}" if candidate.size_bytes is not None else "-",
+        exact,
+        drop,
+        row.device_class if row is not None else "-",
+        _figure(latency.p50_ms if latency else None),
+        _figure(latency.p90_ms if latency else None),
+        f"{row.verdict.outcome.value}: {row.verdict.reason}"
+        if row is not None
+        else candidate.reason,
+    )
+
+
+def _figure(reading: Reading | None) -> str:
+    return f"{reading.value:.4g}" if reading is not None and reading.value is not None else "-"
+
+
+def _qualities(quality: Quality | None) -> tuple[str, str, str]:
+    if quality is None:
+        return "-", "-", "-"
+    figures = (quality.exact, quality.on_host, quality.drop())
+    exact, on_host, drop = ("-" if value is None else f"{value:.4f}" for value in figures)
+    return exact, on_host, drop
+
+
+def _print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - not for --help
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=title)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, markup=False).print(table)
