@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from support import factories
@@ -37,6 +37,7 @@ def test_a_refusal_of_a_document_that_is_no_json_says_so() -> None:
 
 
 @given(key=st.text(min_size=1, max_size=5000))
+@example(key="k" * 5000)
 def test_a_refusal_stays_short_whatever_the_peer_sent(key: str) -> None:
     document = {**json.loads(encode(factories.a_reported())), "models": {key * 3 + " ": 1}}
     with pytest.raises(ProtocolError) as caught:
