@@ -184,17 +184,21 @@ class Deployments:
         self._tools.bench.fetch(
             manifest.payload,
             self._tools.window_settings(record.policy.max_fetch_bytes_per_s),
-            (
-                lambda: self._move_on(name, self._journal.deployment(name).moved(E.FETCHED)),
-                lambda error: self._fail(name, error),
-            ),
+            (lambda: self._on_fetched(name, manifest), lambda error: self._fail(name, error)),
             self._tools.clock.monotonic_s(),
         )
 
+    def _on_fetched(self, name: str, manifest: Manifest) -> None:
+        try:
+            self._tools.store.seal_part(manifest.payload)
+        except TrimtabError as error:
+            self._fail(name, error)
+            return
+        self._move_on(name, self._journal.deployment(name).moved(E.FETCHED))
+
     def _verify(self, name: str, record: DeploymentRecord) -> None:
         manifest = read_manifest(record.signed)
-        if not self._tools.store.has_payload(manifest.payload):
-            self._tools.store.adopt_part(manifest.payload)
+        self._tools.store.adopt_part(manifest.payload)
         self._tools.store.build_slot(record.signed)
         self._move_on(name, record.moved(E.VERIFIED))
 

@@ -58,16 +58,15 @@ class Disk:
             self._rename(temporary, link)
 
     def move(self, source: Path, destination: Path) -> None:
-        """Make the content of `source` durable, then give it its final name."""
+        """Give a file its final name; its content is durable already, see `sync_file`."""
         with _storage_errors("move", destination):
             destination.parent.mkdir(parents=True, exist_ok=True)
-            self._observe("fsync", source)
-            descriptor = os.open(source, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
             self._rename(source, destination)
+
+    def sync_file(self, path: Path) -> None:
+        """Make what was written into a file durable."""
+        with _storage_errors("sync", path):
+            self._sync(path)
 
     def link_file(self, source: Path, destination: Path) -> None:
         """Give a file a second name (a hard link; a copy where the file system has none)."""
@@ -81,7 +80,8 @@ class Disk:
             except OSError:
                 temporary = destination.with_name(f".{destination.name}.new")
                 shutil.copyfile(source, temporary)
-                self.move(temporary, destination)
+                self._sync(temporary)
+                self._rename(temporary, destination)
             self._sync_folder(destination.parent)
 
     def remove(self, path: Path) -> None:
@@ -100,11 +100,19 @@ class Disk:
 
     def _sync_folder(self, folder: Path) -> None:
         self._observe("fsync_folder", folder)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _fsync(folder)
+
+    def _sync(self, path: Path) -> None:
+        self._observe("fsync", path)
+        _fsync(path)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

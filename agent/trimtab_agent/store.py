@@ -83,30 +83,38 @@ class Store:
         path = self.payload_path(payload.sha256)
         return path.is_file() and path.stat().st_size == payload.length_bytes
 
+    def seal_part(self, payload: Payload) -> None:
+        """Make a part durable. Only then may the journal say that everything is fetched."""
+        self._disk.sync_file(self.part_path(payload.sha256))
+
     def adopt_part(self, payload: Payload) -> Path:
-        """Check a payload that has arrived as a whole, and give it its final name.
+        """Check a payload as a whole, and give a part that has arrived its final name.
+
+        One that has its final name already is checked again: a disk may have changed it since.
 
         Raises:
-            TrustError: Its length or digest is not the manifest's; the part is deleted.
+            TrustError: Its length or digest is not the manifest's; the file is deleted.
             StorageError: The disk refuses.
         """
-        part = self.part_path(payload.sha256)
-        found_bytes = part.stat().st_size if part.exists() else 0
+        path = self.payload_path(payload.sha256)
+        is_adopted = self.has_payload(payload)
+        source = path if is_adopted else self.part_path(payload.sha256)
+        found_bytes = source.stat().st_size if source.exists() else 0
         if found_bytes != payload.length_bytes:
-            self._disk.remove(part)
+            self._disk.remove(source)
             raise TrustError(
                 f"payload has {found_bytes} bytes, its manifest says {payload.length_bytes}",
                 code=ErrorCode.TRUST_PAYLOAD_LENGTH,
             )
-        found = hash_file(part)
+        found = hash_file(source)
         if found != payload.sha256:
-            self._disk.remove(part)
+            self._disk.remove(source)
             raise TrustError(
                 f"payload has the digest {found[:12]}…, its manifest says {payload.sha256[:12]}…",
                 code=ErrorCode.TRUST_PAYLOAD_DIGEST,
             )
-        path = self.payload_path(payload.sha256)
-        self._disk.move(part, path)
+        if not is_adopted:
+            self._disk.move(source, path)
         return path
 
     def build_slot(self, signed: SignedManifest) -> Slot:

@@ -79,14 +79,13 @@ class Trials:
     def _on_fetched(self, ask: Ask) -> None:
         manifest = read_manifest(ask.signed)
         try:
-            self._tools.store.adopt_part(manifest.payload)
+            self._tools.store.seal_part(manifest.payload)
+            self._run(ask, manifest)
         except TrimtabError as error:
             self._fail(ask, error)
-            return
-        self._run(ask, manifest)
 
     def _run(self, ask: Ask, manifest: Manifest) -> None:
-        path = self._tools.store.payload_path(manifest.payload.sha256)
+        path = self._tools.store.adopt_part(manifest.payload)
         job = Job(
             job_id=uuid.uuid4().hex,
             kind=JobKind.MEASURE,
