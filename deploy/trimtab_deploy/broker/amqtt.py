@@ -81,6 +81,6 @@ class AmqttBroker:
 
 
 def _quieten(*loggers: str) -> None:
-    """amqtt logs every refused login with a trace; what matters is counted elsewhere."""
+    """Amqtt logs every refused login with a trace; what matters is counted elsewhere."""
     for name in loggers:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)

@@ -31,6 +31,12 @@ def find_mosquitto() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
+def stop_previous(folder: Path) -> None:
+    """End a child that a killed control plane left behind, so that its port and files are free."""
+    folder = folder.resolve()
+    stop_leftover(folder / "mosquitto.pid", str(folder / "mosquitto.conf"))
+
+
 class MosquittoBroker:
     """Owns one mosquitto process and its folder.
 
@@ -78,9 +84,7 @@ class MosquittoBroker:
             StorageError: Its folder cannot be written.
         """
         self._write_files()
-        await asyncio.to_thread(
-            stop_leftover, self._folder / "mosquitto.pid", str(self._conf_path())
-        )
+        await asyncio.to_thread(stop_previous, self._folder)
         await self._spawn()
         self._watch = asyncio.create_task(self._keep_running())
 
@@ -152,7 +156,7 @@ class MosquittoBroker:
                 await self._spawn()
                 delay_s = 0.1
             except (ConfigError, StorageError) as error:
-                LOG.error("%s", error)  # noqa: TRY400 - the message is whole, a trace adds nothing
+                LOG.error("%s", error)
                 delay_s = min(delay_s * 2, MAX_RESTART_DELAY_S)
 
     def _write_files(self) -> None:

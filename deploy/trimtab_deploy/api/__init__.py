@@ -1,0 +1,1 @@
+"""The HTTP API: what `trimtab_protocol.api` says, over FastAPI."""

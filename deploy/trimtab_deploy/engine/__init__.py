@@ -1,0 +1,1 @@
+"""What decides: facts and a time in, decisions out. No I/O, no clock, no random numbers."""

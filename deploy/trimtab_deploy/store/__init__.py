@@ -1,0 +1,1 @@
+"""What is remembered: SQLAlchemy Core over SQLite. Each function takes an open transaction."""
