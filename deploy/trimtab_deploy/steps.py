@@ -119,6 +119,9 @@ def end_rollout(
         if current is None or current.deployment_id != deployments[device]:
             continue  # it was never changed by us, or somebody changed it since
         previous = rollouts.previous_of(connection, rollout_id, device)
+        if previous is not None:  # a new id, so that the device takes it for news
+            going_back = f"{current.deployment_id}:back"
+            previous = previous.model_copy(update={"deployment_id": going_back})
         outcome.desired[device] = desired.put_model(connection, device, rollout.spec.name, previous)
     rollouts.end(connection, rollout_id, step, now)
 
@@ -191,7 +194,7 @@ def _assign(
         state=DeploymentState.COMMITTED if is_there else DeploymentState.ASSIGNED,
         detail="was active already" if is_there else "",
         active=active,
-        previous=_previous(connection, active, before, deployment_id),
+        previous=_previous(connection, active, before),
     )
     if is_there and before is not None and _ref_of(before) == rollout.artifact:
         return
@@ -203,10 +206,7 @@ def _assign(
 
 
 def _previous(
-    connection: Connection,
-    active: ArtifactRef | None,
-    before: DesiredModel | None,
-    deployment_id: str,
+    connection: Connection, active: ArtifactRef | None, before: DesiredModel | None
 ) -> DesiredModel | None:
     """What a device is to go back to: what it really runs, not what it was once told to run."""
     if active is None:
@@ -216,7 +216,7 @@ def _previous(
     found = artifacts.find(connection, active.name, active.version)
     if found is None or found.ref != active:
         return None
-    return DesiredModel(deployment_id=f"{deployment_id}:back", signed=found.signed)
+    return DesiredModel(deployment_id="back", signed=found.signed)
 
 
 def _active_of(connection: Connection, device: str, name: str) -> ArtifactRef | None:
