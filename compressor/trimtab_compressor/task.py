@@ -40,8 +40,9 @@ class Training:
     """How to train. One-cycle learning rate, AdamW.
 
     Args:
-        epochs: Of the base network and of a student that starts from nothing.
+        epochs: Of the base network.
         fine_tune_epochs: After pruning.
+        distill_epochs: Of a student, new or pruned; a teacher pays off late.
         batch: Samples per step.
         learning_rate: Peak of the cycle.
         fine_tune_learning_rate: Peak of the cycle when fine-tuning.
@@ -51,6 +52,7 @@ class Training:
 
     epochs: int = 3
     fine_tune_epochs: int = 1
+    distill_epochs: int = 5
     batch: int = 128
     learning_rate: float = 8e-3
     fine_tune_learning_rate: float = 3e-3
@@ -59,7 +61,13 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuse what cannot train."""
-        for name in ("epochs", "batch", "learning_rate", "fine_tune_learning_rate"):
+        for name in (
+            "epochs",
+            "distill_epochs",
+            "batch",
+            "learning_rate",
+            "fine_tune_learning_rate",
+        ):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"training.{name} is {getattr(self, name)}: give a value above 0")
         if self.fine_tune_epochs < 0 or self.weight_decay < 0 or self.seed < 0:

@@ -13,7 +13,7 @@ from torch.nn.functional import kl_div, log_softmax
 
 from trimtab_compressor.passes.specs import Distill
 from trimtab_compressor.passes.stage import TorchStage
-from trimtab_compressor.passes.train import fine_tuning, full, label_loss
+from trimtab_compressor.passes.train import label_loss, schedule
 from trimtab_compressor.passes.training_loop import Loss, predict, run_epochs
 
 
@@ -23,14 +23,14 @@ def distill(stage: TorchStage[Distill]) -> nn.Module:
     Raises:
         ModelError: Training diverged.
     """
-    spec, task = stage.spec, stage.task
-    if spec.width is None:
-        student, schedule = stage.model, fine_tuning(task.training)
-    else:
-        torch.manual_seed(task.training.seed)
-        student, schedule = task.build_model(spec.width), full(task.training)
+    spec, task, training = stage.spec, stage.task, stage.task.training
+    student = stage.model
+    if spec.width is not None:
+        torch.manual_seed(training.seed)
+        student = task.build_model(spec.width)
     loss = soft_loss(spec, predict(stage.base, task.train.inputs), label_loss(task))
-    run_epochs(student, task.train.inputs, loss, schedule)
+    plan = schedule(training, training.distill_epochs, training.learning_rate)
+    run_epochs(student, task.train.inputs, loss, plan)
     return student
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from trimtab_compressor.passes.specs import PruneChannels
 from trimtab_compressor.passes.stage import TorchStage
-from trimtab_compressor.passes.train import fine_tuning, label_loss
+from trimtab_compressor.passes.train import label_loss, schedule
 from trimtab_compressor.passes.training_loop import run_epochs
 from trimtab_compressor.task import Task
 from trimtab_protocol.errors import ConfigError, ModelError
@@ -48,7 +48,9 @@ def prune_channels(stage: TorchStage[PruneChannels]) -> nn.Module:
             "layer in the task's ignored_layers"
         )
     if spec.is_fine_tuned:
-        run_epochs(model, task.train.inputs, label_loss(task), fine_tuning(task.training))
+        training = task.training
+        plan = schedule(training, training.fine_tune_epochs, training.fine_tune_learning_rate)
+        run_epochs(model, task.train.inputs, label_loss(task), plan)
     return model
 
 

@@ -67,7 +67,7 @@ class Distill(Spec):
     pass_name: ClassVar[str] = "distill"  # noqa: S105 - a name, not a password
     width: float | None = None
     temperature: float = 4.0
-    soft_weight: float = 0.7
+    soft_weight: float = 0.9
 
     def __post_init__(self) -> None:
         """Refuse what cannot teach."""

@@ -18,9 +18,9 @@ def train(stage: TorchStage[Train]) -> nn.Module:
     Raises:
         ModelError: Training diverged.
     """
-    run_epochs(
-        stage.model, stage.task.train.inputs, label_loss(stage.task), full(stage.task.training)
-    )
+    task, training = stage.task, stage.task.training
+    plan = schedule(training, training.epochs, training.learning_rate)
+    run_epochs(stage.model, task.train.inputs, label_loss(task), plan)
     return stage.model
 
 
@@ -34,23 +34,12 @@ def label_loss(task: Task) -> Loss:
     return loss
 
 
-def full(training: Training) -> Schedule:
-    """The schedule of a network that starts from nothing."""
+def schedule(training: Training, epochs: int, peak_learning_rate: float) -> Schedule:
+    """The task's settings with these epochs and this speed."""
     return Schedule(
-        epochs=training.epochs,
+        epochs=epochs,
         batch=training.batch,
-        peak_learning_rate=training.learning_rate,
-        weight_decay=training.weight_decay,
-        seed=training.seed,
-    )
-
-
-def fine_tuning(training: Training) -> Schedule:
-    """The schedule of a network that has learned before."""
-    return Schedule(
-        epochs=training.fine_tune_epochs,
-        batch=training.batch,
-        peak_learning_rate=training.fine_tune_learning_rate,
+        peak_learning_rate=peak_learning_rate,
         weight_decay=training.weight_decay,
         seed=training.seed,
     )
