@@ -30,7 +30,7 @@ from trimtab_protocol.errors import (
     error_from_code,
 )
 from trimtab_protocol.lifecycle import DeploymentEvent, DeploymentState, is_final
-from trimtab_protocol.manifest import Manifest
+from trimtab_protocol.manifest import ArtifactRef, Manifest
 from trimtab_protocol.messages import Desired, DesiredModel
 from trimtab_protocol.signing import read_manifest, verify_manifest
 
@@ -101,12 +101,8 @@ class Deployments:
 
     def _reconcile(self, name: str) -> None:
         wanted = self._desired[name]
-        try:
-            wanted_sha256 = read_manifest(wanted.signed).payload.sha256
-        except ProtocolError:
-            wanted_sha256 = ""  # cannot be active; it fails with its reason when it is begun
         standing = self._journal.standing(name)
-        decision = reconcile(standing, wanted.deployment_id, wanted_sha256)
+        decision = reconcile(standing, wanted.deployment_id, self._trusted_ref(wanted))
         log.info("%s: %s is wanted: %s", name, wanted.deployment_id, decision.step.value)
         if decision.step in (Step.NOTHING, Step.WAIT):
             return
@@ -124,6 +120,12 @@ class Deployments:
             self._journal.save(name, record)
         else:
             self._begin_restore(name, record.with_artifact())
+
+    def _trusted_ref(self, wanted: DesiredModel) -> ArtifactRef | None:
+        try:
+            return verify_manifest(wanted.signed, self._tools.trusted_keys).ref()
+        except TrimtabError:
+            return None  # it fails with this reason when it is begun
 
     def _supersede(self, name: str, newer_id: str) -> None:
         reason = RejectedError(f"superseded by {newer_id}", code=ErrorCode.REJECTED_SUPERSEDED)

@@ -85,8 +85,8 @@ class Journal:
         active, good = self._tools.store.active(name), self._tools.store.last_good(name)
         record = self.newest(name)
         return Standing(
-            active_sha256=active.ref.sha256 if active else None,
-            last_good_sha256=good.ref.sha256 if good else None,
+            active=active.ref if active else None,
+            last_good=good.ref if good else None,
             deployment_id=record.deployment_id if record else None,
             state=record.state if record else None,
         )

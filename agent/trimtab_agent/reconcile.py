@@ -6,6 +6,7 @@ Rules, in this order:
     3. Before activation a newer desire supersedes the older.
     4. What is active already needs no work; what is last good needs a swap of links and no
        download. Everything else is begun from the start.
+    5. Nothing of an artifact is believed, not even its name, before its signature was verified.
 
 A failed deployment is not retried by the device: the control plane decides, with a new id.
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from trimtab_protocol.lifecycle import DeploymentState, is_final, may_supersede
+from trimtab_protocol.manifest import ArtifactRef
 
 
 class Step(str, Enum):
@@ -31,10 +33,10 @@ class Step(str, Enum):
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a model name stands on this device. Payload digests stand for artifacts."""
+    """Where a model name stands on this device."""
 
-    active_sha256: str | None
-    last_good_sha256: str | None
+    active: ArtifactRef | None
+    last_good: ArtifactRef | None
     deployment_id: str | None
     state: DeploymentState | None
 
@@ -47,22 +49,23 @@ class Decision:
     is_superseding: bool = False
 
 
-def reconcile(standing: Standing, wanted_id: str, wanted_sha256: str) -> Decision:
+def reconcile(standing: Standing, wanted_id: str, wanted: ArtifactRef | None) -> Decision:
     """Decide what to do about one desired model.
 
     Args:
         standing: The device's state.
         wanted_id: Deployment id of the desired model.
-        wanted_sha256: Payload digest of the desired artifact.
+        wanted: The desired artifact if its manifest is trusted; None begins a deployment that
+            will be refused with its reason.
     """
     if wanted_id == standing.deployment_id:
         return Decision(Step.NOTHING)
     is_running = standing.state is not None and not is_final(standing.state)
     if is_running and standing.state is not None and not may_supersede(standing.state):
-        goes_back = wanted_sha256 == standing.last_good_sha256 != standing.active_sha256
+        goes_back = wanted is not None and wanted == standing.last_good != standing.active
         return Decision(Step.ROLL_BACK if goes_back else Step.WAIT)
-    if wanted_sha256 == standing.active_sha256:
+    if wanted is not None and wanted == standing.active:
         return Decision(Step.ADOPT, is_superseding=is_running)
-    if wanted_sha256 == standing.last_good_sha256:
+    if wanted is not None and wanted == standing.last_good:
         return Decision(Step.RESTORE, is_superseding=is_running)
     return Decision(Step.BEGIN, is_superseding=is_running)

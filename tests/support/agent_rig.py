@@ -141,7 +141,7 @@ class SimulatedDelivery:
                 continue
             start = index * payload.chunk_bytes
             chunk = content[start : start + payload.chunk_bytes]
-            tamper = self._tampered.get(index, lambda chunk: chunk)
+            tamper = self._tampered.get(index, bytes)
             self.outgoing.append((payload.sha256, index, tamper(chunk)))
 
 

@@ -343,6 +343,27 @@ def test_a_desire_for_what_is_active_is_adopted_at_once(rig_with_old: AgentRig) 
     assert len(rig_with_old.children.jobs) == jobs
 
 
+def test_a_stranger_cannot_move_a_device_by_naming_what_it_has_already(
+    rig_with_old: AgentRig,
+) -> None:
+    rig_with_old.desire(*artifact(2, NEW))
+    rig_with_old.settle()
+    rig_with_old.desire(*artifact(1, OLD, private_key=STRANGER_KEY))
+    rig_with_old.settle()
+    assert rig_with_old.error_code() is ErrorCode.TRUST_KEY
+    assert str(rig_with_old.active()) == "digits@2"
+
+
+def test_the_same_payload_under_a_new_version_is_a_deployment_without_a_download(
+    rig_with_old: AgentRig,
+) -> None:
+    rig_with_old.delivery.requested.clear()
+    rig_with_old.desire(*artifact(2, OLD))
+    rig_with_old.settle()
+    assert str(rig_with_old.active()) == "digits@2"
+    assert rig_with_old.delivery.requested == []
+
+
 def test_the_same_desire_twice_changes_nothing(rig_with_old: AgentRig) -> None:
     rig_with_old.desire(*artifact(2, NEW), deployment_id="same")
     rig_with_old.settle()
