@@ -10,10 +10,13 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from support.factories import NOW, a_measurement
 from torch import nn
 
+from support.factories import NOW, a_measurement
 from trimtab_compressor.build import Built
+from trimtab_compressor.passes.specs import Train
+from trimtab_compressor.passes.stage import TorchStage
+from trimtab_compressor.passes.train import train
 from trimtab_compressor.recipes import BASE_RECIPE, Choice
 from trimtab_compressor.task import Samples, Task, Training
 from trimtab_protocol.api import Artifact, Trial, TrialSpec, TrialState
@@ -70,10 +73,6 @@ def a_task(**changes: object) -> Task:
 
 def trained_tiny(task: Task) -> nn.Module:
     """A trained base network."""
-    from trimtab_compressor.passes.specs import Train
-    from trimtab_compressor.passes.stage import TorchStage
-    from trimtab_compressor.passes.train import train
-
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = build_tiny()
@@ -180,6 +179,7 @@ class FakeControlPlane:
         return found
 
     def run_rollout(self, spec: RolloutSpec, max_wait_s: float) -> Rollout:
+        assert max_wait_s > 0
         self.rollouts.append(spec)
         artifact = next(row for row in self.artifacts if row.ref.version == spec.version)
         return Rollout(

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from support.factories import NOW, a_manifest, a_measurement, a_ref, a_signed_manifest
 
+from support.factories import NOW, a_manifest, a_measurement, a_ref, a_signed_manifest
 from trimtab_compressor.client import PAUSES_S, HttpControlPlane
 from trimtab_protocol.api import Artifact, Problem, Trial, TrialSpec, TrialState
 from trimtab_protocol.errors import (
@@ -121,7 +121,7 @@ def test_a_rollout_is_waited_for_until_it_has_ended() -> None:
 
 def test_a_rollout_that_never_ends_is_given_up() -> None:
     wire = Wire(answer(a_rollout(RolloutState.RUNNING)))
-    with pytest.raises(TransientError, match="rollout r1 .* has not ended"):
+    with pytest.raises(TransientError, match=r"rollout r1 .* has not ended"):
         wire.client().run_rollout(RolloutSpec(name="digits", version=1), max_wait_s=-1.0)
 
 
@@ -136,7 +136,7 @@ def test_a_connection_that_comes_back_is_used_and_each_retry_is_told() -> None:
 
 def test_a_server_that_stays_away_is_a_transient_error_that_names_it() -> None:
     wire = Wire(httpx.ConnectError("refused"))
-    with pytest.raises(TransientError, match="http://plane:8080 cannot be reached") as caught:
+    with pytest.raises(TransientError, match=r"http://plane:8080 cannot be reached") as caught:
         wire.client().run_trial(SPEC)
     assert caught.value.code is ErrorCode.TRANSIENT_CONTROL_PLANE
     assert wire.pauses_s == list(PAUSES_S)

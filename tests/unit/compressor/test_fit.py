@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from support.compressor_rig import FakeControlPlane, FakeMaker, a_task
 from support.factories import OWNER_KEY
-
 from trimtab_compressor.commands.fit import check_result
 from trimtab_compressor.fit import Fit, FitPlan
 from trimtab_compressor.fit_report import FitReport
@@ -49,7 +49,7 @@ def fit(
         artifact=ArtifactPlan(name="bars", private_key=OWNER_KEY, budgets=budgets),
         **changes,  # type: ignore[arg-type]
     )
-    return Fit(plan, flat_task(), maker, plane, lambda line: None).run()
+    return Fit(plan, flat_task(), maker, plane, lambda _: None).run()
 
 
 def test_the_first_that_keeps_the_budget_is_chosen_and_nothing_after_it_is_measured(

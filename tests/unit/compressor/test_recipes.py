@@ -49,7 +49,7 @@ def test_a_recipe_without_a_format_is_left_out_and_nothing_left_is_an_error() ->
 
 
 def test_an_unknown_recipe_is_answered_with_near_names() -> None:
-    with pytest.raises(ConfigError, match="did you mean .*prune50_static_w8a8"):
+    with pytest.raises(ConfigError, match=r"did you mean .*prune50_static_w8a8"):
         find_recipe("prune50_static")
     with pytest.raises(ConfigError, match="dynamic_w8"):
         find_recipe("zzz")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.compressor_rig import a_task, build_tiny, draw_samples
 
+from support.compressor_rig import a_task, build_tiny, draw_samples
 from trimtab_compressor.task import Samples, Training
 from trimtab_protocol.errors import ConfigError
 
@@ -55,7 +55,7 @@ def test_a_task_that_cannot_work_says_what_and_where(changes: dict[str, object],
 )
 def test_training_settings_that_cannot_train_are_refused(changes: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="training"):
-        Training(**changes)  # type: ignore[arg-type]
+        Training(**changes)
 
 
 def test_a_good_task_knows_its_data_by_digest() -> None:

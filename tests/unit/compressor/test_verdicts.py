@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from support.factories import a_budget, a_measurement
-
 from trimtab_compressor.fit_report import CandidateReport, ClassReport
 from trimtab_compressor.verdicts import (
     combine_verdicts,
