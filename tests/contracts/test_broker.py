@@ -14,6 +14,8 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
 from trimtab_deploy.broker.acl import CONTROL_PLANE_USER
 from trimtab_deploy.broker.amqtt import AmqttBroker
 from trimtab_deploy.broker.mosquitto import MosquittoBroker, find_mosquitto
@@ -83,12 +85,10 @@ class Client:
         own = broker.address.login
         assert own is not None
         known = {**PASSWORDS, own.username: own.password}
-        self.paho = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, client_id=user, clean_session=clean
-        )
+        self.paho = paho.Client(CallbackAPIVersion.VERSION2, client_id=user, clean_session=clean)
         self.paho.username_pw_set(user, known.get(user) if password is None else password)
         self.paho.on_connect = self._on_connect
-        self.paho.on_message = lambda _c, _u, m: self.received.append((m.topic, m.payload))
+        self.paho.on_message = lambda _c, _u, m: self.received.append((m.topic, bytes(m.payload)))
         self.paho.on_subscribe = lambda *_: setattr(self, "subscribed", True)
         self.subscribed = False
         self._address = broker.address
@@ -113,6 +113,9 @@ class Client:
     def close(self) -> None:
         self.paho.disconnect()
         self.paho.loop_stop()
+
+    def give_up(self) -> None:
+        self.paho.disconnect()
 
     def cut(self) -> None:
         """Close the socket without a DISCONNECT, as a power cut does."""
@@ -281,7 +284,7 @@ def test_a_second_connection_of_a_device_takes_over_and_is_served(
         control = Client(broker, CONTROL_PLANE_USER).connect()
         old = Client(broker, "alpha", clean=False).connect()
         old.subscribe(topic("alpha", "ack"))
-        old.paho.on_disconnect = lambda *_: old.paho.disconnect()
+        old.paho.on_disconnect = lambda *_: old.give_up()
         new = Client(broker, "alpha", clean=False).connect()
         time.sleep(0.3)
         control.publish(topic("alpha", "ack"), b"live", qos=1)
@@ -330,7 +333,7 @@ def test_after_a_stop_nobody_listens(make: Make, tmp_path: Path) -> None:
         broker = make(tmp_path)
         async with running(broker):
             pass
-        with pytest.raises(OSError, match="refused|failed"):
+        with pytest.raises(OSError, match=r"refused|failed"):
             await asyncio.open_connection(broker.address.host, broker.address.port)
 
     asyncio.run(story())

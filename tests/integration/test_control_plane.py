@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+
 from support.artifacts import make_artifact
 from support.control_plane import RunningControlPlane, cli
 from support.simulated_device import Behaviour, NotHereError, SimulatedDevice
@@ -17,7 +20,7 @@ from trimtab_protocol.api import TrialSpec, TrialState
 from trimtab_protocol.errors import ErrorCode, ProtocolError
 from trimtab_protocol.lifecycle import DeploymentState
 from trimtab_protocol.manifest import Manifest, SignedManifest
-from trimtab_protocol.messages import DeploymentReport, Presence, encode
+from trimtab_protocol.messages import DeploymentReport, Presence
 from trimtab_protocol.rollout import Gate, OnFailure, RolloutSpec, RolloutState, StageSpec
 from trimtab_protocol.signing import read_manifest
 from trimtab_protocol.topics import Leaf, device_topic
@@ -108,7 +111,7 @@ def test_a_two_stage_rollout_is_committed_on_every_device(scene: Scene) -> None:
         assert device.payloads[first.payload.sha256] == PAYLOADS[1]
         assert device.payloads[second.payload.sha256] == PAYLOADS[2]
         assert device.desired[-1].models["kws"].policy.max_p90_ratio == 1.05
-        assert wait_for(lambda device=device: not device.outbox)
+        assert wait_for(partial(is_acknowledged, device))
 
 
 def test_a_trial_is_measured_by_a_device_of_the_class_without_activating_it(scene: Scene) -> None:
@@ -159,7 +162,7 @@ def test_a_slower_candidate_fails_the_gate_and_every_device_goes_back(desk: Scen
     assert "p90 ratio 1.3" in ended.reason
     assert ended.verdicts[0].violations[0].excess_ratio == pytest.approx(1.3 / 1.05 - 1)
     for device in devices:
-        assert wait_for(lambda device=device: device.active["kws"] == first.ref())
+        assert wait_for(partial(runs, device, first))
 
 
 def test_with_stop_devices_that_run_it_keep_it(desk: Scene) -> None:
@@ -202,7 +205,7 @@ def test_a_repeated_report_is_kept_once_and_acknowledged_each_time(scene: Scene)
     )
     for times in (1, 2, 3):
         device.report(report)
-        assert wait_for(lambda times=times: device.acked.count("twice") == times)
+        assert wait_for(partial(is_acked, device, "twice", times))
     scene.control.stop()
     assert count_reports(scene.control.folder) == 1
 
@@ -354,6 +357,33 @@ def test_a_large_payload_arrives_whole(desk: Scene) -> None:
     assert client.trial(trial.trial_id, wait_s=40).state is TrialState.MEASURED
     digest = hashlib.sha256(payload).hexdigest()
     assert device.payloads[digest] == payload
+
+
+def test_an_upload_that_is_cut_off_leaves_nothing(desk: Scene) -> None:
+    sha256 = hashlib.sha256(PAYLOADS[1]).hexdigest()
+    port = int(desk.control.facts.http_url.rsplit(":", 1)[1])
+    head = (
+        f"PUT /api/v1/payloads/{sha256} HTTP/1.1\r\nHost: x\r\nContent-Length: 150001\r\n"
+        f"Authorization: Bearer {desk.control.token}\r\n\r\n"
+    )
+    folder = desk.control.folder / "payloads"
+    with socket.create_connection(("127.0.0.1", port)) as line:
+        line.sendall(head.encode() + PAYLOADS[1][:70_000])
+        assert wait_for(lambda: any(folder.iterdir()))
+    assert wait_for(lambda: not any(folder.iterdir()))
+    assert desk.control.client().artifacts() == []
+
+
+def is_acknowledged(device: SimulatedDevice) -> bool:
+    return not device.outbox
+
+
+def is_acked(device: SimulatedDevice, report_id: str, times: int) -> bool:
+    return device.acked.count(report_id) == times
+
+
+def runs(device: SimulatedDevice, manifest: Manifest) -> bool:
+    return device.active.get("kws") == manifest.ref()
 
 
 def count_reports(folder: Path) -> int:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import httpx
+
 from trimtab_deploy.client import Client
 from trimtab_deploy.folder import ServerFile
 from trimtab_protocol.api import DeviceCredentials, DeviceSpec
@@ -42,8 +43,12 @@ class RunningControlPlane:
         """Start it and wait until it serves."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "trimtab_deploy.cli", "serve", "--data", str(self.folder)]
-                + ["--http-port", "0", "--mqtt-port", "0", "--broker", self.broker, *more],
+                [
+                    *(sys.executable, "-m", "trimtab_deploy.cli", "serve"),
+                    *("--data", str(self.folder), "--http-port", "0", "--mqtt-port", "0"),
+                    *("--broker", self.broker),
+                    *more,
+                ],
                 stdout=log,
                 stderr=log,
             )

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 from sqlalchemy import Connection
+
+from support.artifacts import make_artifact
 from trimtab_deploy.inbox import Heard, Parsed, remember
 from trimtab_deploy.passwords import make_verifier
 from trimtab_deploy.store import artifacts, devices
@@ -22,8 +24,6 @@ from trimtab_protocol.messages import (
     Status,
 )
 from trimtab_protocol.signing import read_manifest
-
-from support.artifacts import make_artifact
 
 
 def make_birth(device_class: str = "sim", session_id: str = "s-1") -> Birth:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
+
+from support.measurements import make_comparison, make_measurement
 from trimtab_protocol.api import DeviceCredentials
 from trimtab_protocol.errors import ErrorCode
 from trimtab_protocol.lifecycle import DeploymentState
@@ -46,8 +48,6 @@ from trimtab_protocol.topics import (
     device_topic,
     parse_topic,
 )
-
-from support.measurements import make_comparison, make_measurement
 
 S = DeploymentState
 WINDOW = 8
@@ -258,7 +258,7 @@ class SimulatedDevice:
         for state in (S.VERIFYING, S.STAGED, S.PROBING):
             self._reach(name, wanted, ref, state)
         if ref.version in self.behaviour.refuses:
-            self._reach(name, wanted, ref, S.FAILED, ErrorCode.MODEL_GOLDEN, "not golden")
+            self._reach(name, wanted, ref, S.FAILED, code=ErrorCode.MODEL_GOLDEN)
             return
         self._reach(name, wanted, ref, S.ACTIVATING)
         self.active[name] = ref
@@ -266,7 +266,7 @@ class SimulatedDevice:
         if ref.version in self.behaviour.rolls_back:
             if before is not None:
                 self.active[name] = before
-            self._reach(name, wanted, ref, S.ROLLED_BACK, ErrorCode.MODEL_CRASH, "crashed")
+            self._reach(name, wanted, ref, S.ROLLED_BACK, code=ErrorCode.MODEL_CRASH)
             return
         if before is not None:
             self.last_good[name] = before
@@ -278,8 +278,8 @@ class SimulatedDevice:
         wanted: DesiredModel,
         ref: ArtifactRef,
         state: DeploymentState,
+        *,
         code: ErrorCode | None = None,
-        detail: str = "",
     ) -> None:
         if self.behaviour.hold_at is state:
             self._released.wait(30)
@@ -297,7 +297,7 @@ class SimulatedDevice:
                     artifact=ref,
                     state=state,
                     error_code=code,
-                    detail=detail,
+                    detail="as told" if code is not None else "",
                     active=self.active.get(name),
                     measurement=make_measurement(ref) if is_probed else None,
                     incumbent=make_measurement(before) if is_probed and before else None,

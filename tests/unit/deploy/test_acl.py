@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trimtab_deploy.broker.acl import CONTROL_PLANE_USER, may_read, may_write, mosquitto_acl
 from trimtab_deploy.broker.mosquitto_files import mosquitto_conf, password_file
 from trimtab_protocol.topics import DEVICE_READS, DEVICE_WRITES, NAME_PATTERN, Leaf, device_topic

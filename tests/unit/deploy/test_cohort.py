@@ -4,6 +4,7 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trimtab_deploy.engine.cohort import assign_stages, order_devices
 from trimtab_protocol.rollout import StageSpec
 

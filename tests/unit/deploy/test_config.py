@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from trimtab_deploy.broker.choose import BrokerChoice, build_broker
 from trimtab_deploy.config import load_settings
 from trimtab_protocol.errors import ConfigError, ErrorCode

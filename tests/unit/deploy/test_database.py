@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
+
 from support.artifacts import make_artifact
 from support.fleet_facts import Facts, open_database
 from trimtab_deploy.store import artifacts, devices

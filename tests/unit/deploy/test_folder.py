@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from trimtab_deploy.files import write_atomically
 from trimtab_deploy.folder import (
     admin_token,

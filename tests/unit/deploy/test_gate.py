@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from support.measurements import make_comparison
 from trimtab_deploy.engine.gate import GateResult, StageDevice, combine_ratios, judge_stage
 from trimtab_protocol.budget import Metric, Outcome

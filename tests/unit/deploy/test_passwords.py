@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trimtab_deploy.passwords import is_password, make_password, make_verifier
 
 

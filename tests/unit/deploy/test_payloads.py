@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
 from trimtab_deploy.payloads import PayloadStore
 from trimtab_protocol.errors import ErrorCode, ProtocolError, StorageError, TrustError
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
+
 from trimtab_deploy.engine.presence import Seen, take_birth, take_status
 from trimtab_protocol.messages import Presence, Status
 

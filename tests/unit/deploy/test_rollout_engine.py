@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trimtab_deploy.engine.gate import StageDevice
 from trimtab_deploy.engine.rollout import (
     BeginStage,

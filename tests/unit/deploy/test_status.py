@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from support.measurements import make_comparison, make_measurement
 from trimtab_deploy.engine.status import DeviceStatus, moves_forward, take_progress, take_report
 from trimtab_protocol.errors import ErrorCode

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
+
 from support.fleet_facts import Facts, make_reported, make_status, open_database
 from support.measurements import make_comparison, make_measurement
 from trimtab_deploy import steps
