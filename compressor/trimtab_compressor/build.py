@@ -22,6 +22,7 @@ from trimtab_compressor.cache import Cache
 from trimtab_compressor.checkpoint import load_checkpoint, save_checkpoint
 from trimtab_compressor.evaluate import evaluate, read_host_cpu
 from trimtab_compressor.export.table import EXPORTERS
+from trimtab_compressor.network import new_network
 from trimtab_compressor.passes.specs import Distill, FileSpec, PruneChannels, Spec, TorchSpec, Train
 from trimtab_compressor.passes.stage import FileStage, TorchStage
 from trimtab_compressor.passes.table import FILE_PASSES, PASSES
@@ -132,7 +133,7 @@ class Builder:
             {
                 "quality": model_file.key,
                 "cpu": read_host_cpu(),
-                "data": self._task.data_sha256["test_labels"],
+                "data": [self._task.data_sha256["test"], self._task.data_sha256["test_labels"]],
             }
         )
 
@@ -171,8 +172,7 @@ class Builder:
     def _input_of(self, specs: tuple[TorchSpec, ...]) -> tuple[nn.Module, float]:
         last = specs[-1]
         if isinstance(last, Train):
-            torch.manual_seed(self._task.training.seed)
-            return self._task.build_model(1.0), 1.0
+            return new_network(self._task, 1.0), 1.0
         model, width = load_checkpoint(self._task, self._network(specs[:-1]).path)
         is_new_student = isinstance(last, Distill) and last.width is not None
         return model, last.width if is_new_student else width  # type: ignore[return-value, union-attr]

@@ -39,7 +39,8 @@ from trimtab_protocol.messages import Policy
 from trimtab_protocol.rollout import Rollout, RolloutSpec
 
 ROLLOUT_WAIT_S = 7200.0
-TRIAL_EXPIRES_S = 600.0
+TRIAL_WAIT_S = 600.0
+"""How long a trial may wait for a free device, on top of the time that it may take."""
 
 
 class Maker(Protocol):
@@ -63,7 +64,7 @@ class FitPlan:
         measure: How much each trial measures.
         measures_all: Go on after the first that passed, also with what the host ruled out.
         rolls_out: Roll the chosen one out at the end.
-        probation_s: Of the rollout.
+        policy: Of the rollout.
     """
 
     choices: tuple[Choice, ...]
@@ -72,7 +73,7 @@ class FitPlan:
     measure: MeasureSpec = field(default_factory=MeasureSpec)
     measures_all: bool = False
     rolls_out: bool = False
-    probation_s: float = 60.0
+    policy: Policy = field(default_factory=Policy)
 
     def base(self) -> Choice:
         """The base, in the format that is preferred."""
@@ -114,6 +115,7 @@ class Fit:
             TransientError: The control plane cannot be reached.
         """
         started_at = time.time()
+        self._plane.list_artifacts(self._plan.artifact.name)  # found wrong now, not after training
         base = self._try(self._plan.base(), is_base=True)
         candidates = self._search(base)
         chosen = next((row for row in candidates if row.outcome is Outcome.PASS), None)
@@ -147,14 +149,17 @@ class Fit:
         """Build one candidate, judge it on the host, and measure it if that makes sense."""
         try:
             built = self._maker.build(choice)
+            return self._judge_built(choice, built, is_base=is_base)
         except ModelError as error:
-            self._report(f"{choice}: cannot be built: {error.message}")
+            self._report(f"{choice}: cannot be made: {error.message}")
             return CandidateReport(
                 recipe=choice.recipe,
                 format=choice.format,
                 outcome=Outcome.FAIL,
                 reason=f"[{error.code.value}] {error.message}",
             )
+
+    def _judge_built(self, choice: Choice, built: Built, *, is_base: bool) -> CandidateReport:
         host = self._judge_on_host(built)
         rows: tuple[ClassReport, ...] = ()
         ref: ArtifactRef | None = None
@@ -229,7 +234,8 @@ class Fit:
             version=ref.version,
             device_class=device_class,
             measure=self._plan.measure,
-            expires_s=TRIAL_EXPIRES_S,
+            expires_s=TRIAL_WAIT_S
+            + self._plan.measure.processes * self._plan.measure.max_process_s,
         )
 
     def _roll_out(self, chosen: CandidateReport) -> Rollout:
@@ -239,7 +245,7 @@ class Fit:
             name=chosen.artifact.name,
             version=chosen.artifact.version,
             device_classes=tuple(self._plan.budgets),
-            policy=Policy(probe=self._plan.measure, probation_s=self._plan.probation_s),
+            policy=self._plan.policy,
         )
         return self._plane.run_rollout(spec, ROLLOUT_WAIT_S)
 

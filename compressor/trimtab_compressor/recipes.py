@@ -50,7 +50,10 @@ _STATIC: dict[ModelFormat, FileSpec | None] = {
     ONNX: QuantizeStatic(is_range_reduced=True),
     TFLITE: QuantizeStatic(),
 }
-_DYNAMIC: dict[ModelFormat, FileSpec | None] = {ONNX: QuantizeDynamic(), TFLITE: QuantizeDynamic()}
+_DYNAMIC: dict[ModelFormat, FileSpec | None] = {
+    ONNX: QuantizeDynamic(is_range_reduced=True),
+    TFLITE: QuantizeDynamic(),
+}
 
 _ALL = (
     Recipe(
@@ -61,7 +64,7 @@ _ALL = (
     ),
     Recipe(
         name="dynamic_w8",
-        summary="int8 weights, activations quantized while running (ONNX: dense layers only)",
+        summary="int8 weights, activations quantized while running (ONNX: dense layers, 7 bits)",
         torch_passes=(Train(),),
         file_passes=_DYNAMIC,
     ),

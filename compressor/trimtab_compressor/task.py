@@ -8,6 +8,7 @@ A task is a Python file that defines `TASK = Task(...)`. Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,10 @@ from trimtab_protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""As trimtab_protocol.base.Name."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,11 @@ class Task:
 
     def __post_init__(self) -> None:
         """Refuse arrays that cannot belong together."""
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"task name '{self.name}' cannot name artifacts; use lowercase letters, digits, "
+                "'.', '_' and '-', at most 64"
+            )
         if self.classes < 2:
             raise ConfigError(f"task {self.name}: classes is {self.classes}, at least 2 are needed")
         if self.metric != "top1_accuracy":

@@ -101,7 +101,7 @@ def test_an_export_computes_what_torch_computes(
 @pytest.mark.parametrize(
     ("spec", "model_format"),
     [
-        (QuantizeDynamic(), ONNX),
+        (QuantizeDynamic(is_range_reduced=True), ONNX),
         (QuantizeDynamic(), TFLITE),
         (QuantizeStatic(), ONNX),
         (QuantizeStatic(is_range_reduced=True), ONNX),

@@ -12,6 +12,8 @@ from trimtab_compressor.commands.options import (
     open_cache,
     open_control_plane,
     read_formats,
+    read_name,
+    write_text,
 )
 from trimtab_protocol.errors import ConfigError, ErrorCode, RejectedError
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from trimtab_compressor.fit_report import FitReport
     from trimtab_compressor.task import Task
     from trimtab_protocol.measurement import MeasureSpec
+    from trimtab_protocol.messages import Policy
 
 HELP = "find the gentlest recipe that keeps a budget on real devices"
 
@@ -85,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
         report = Fit(plan, task, builder, plane, tell).run()
         print_fit(report)
         if options.json is not None:
-            options.json.write_text(report.model_dump_json(indent=2))
+            write_text(options.json, report.model_dump_json(indent=2))
         if options.out is not None and report.chosen is not None:
             _write_chosen(options.out, report, plane, builder)
     check_result(report)
@@ -104,11 +107,14 @@ def read_plan(options: argparse.Namespace) -> tuple[Task, FitPlan]:
     from trimtab_compressor.recipes import list_choices  # noqa: PLC0415
     from trimtab_compressor.task_file import load_task  # noqa: PLC0415
 
-    classes = tuple(dict.fromkeys(options.classes))
+    classes = tuple(read_name(row, "--class") for row in dict.fromkeys(options.classes))
+    if options.name is not None:
+        read_name(options.name, "--name")
     budgets = parse_budgets(options.budget, classes, options.max_drop)
     choices = list_choices(options.recipe, read_formats(options.format))
     private_key = read_key(options.key)
     measure = read_measure_spec(options)
+    policy = read_policy(options, measure)
     task = load_task(options.task)
     return task, FitPlan(
         choices=choices,
@@ -119,7 +125,7 @@ def read_plan(options: argparse.Namespace) -> tuple[Task, FitPlan]:
         measure=measure,
         measures_all=options.measure_all,
         rolls_out=options.rollout,
-        probation_s=options.probation_s,
+        policy=policy,
     )
 
 
@@ -140,6 +146,23 @@ def read_measure_spec(options: argparse.Namespace) -> MeasureSpec:
         return MeasureSpec(**given)
     except ValidationError as error:
         raise ConfigError(f"how to measure: {describe_validation_error(error)}") from error
+
+
+def read_policy(options: argparse.Namespace, measure: MeasureSpec) -> Policy:
+    """How a rollout is carried out.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415 - keeps start fast
+
+    from trimtab_protocol.base import describe_validation_error  # noqa: PLC0415
+    from trimtab_protocol.messages import Policy  # noqa: PLC0415
+
+    try:
+        return Policy(probe=measure, probation_s=options.probation_s)
+    except ValidationError as error:
+        raise ConfigError(f"--rollout: {describe_validation_error(error)}") from error
 
 
 def check_result(report: FitReport) -> None:

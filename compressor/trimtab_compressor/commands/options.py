@@ -66,6 +66,37 @@ def open_control_plane(options: argparse.Namespace) -> HttpControlPlane:
     return HttpControlPlane(url, token, report=tell)
 
 
+def read_name(text: str, option: str) -> str:
+    """A name that may stand in topics and file names.
+
+    Raises:
+        ConfigError: It may not.
+    """
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - keeps start fast
+
+    from trimtab_protocol.base import Name  # noqa: PLC0415
+
+    try:
+        return TypeAdapter(Name).validate_python(text)
+    except ValidationError as error:
+        raise ConfigError(
+            f"{option} '{text}' is no name; use lowercase letters, digits, '.', '_' and '-', at "
+            "most 64"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a result.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror})") from error
+
+
 def _given(value: str | None, option: str, variable: str) -> str:
     found = value or os.environ.get(variable, "")
     if not found:

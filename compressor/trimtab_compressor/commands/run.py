@@ -7,11 +7,19 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trimtab_compressor.commands.options import add_recipe_arguments, open_cache, read_formats
-from trimtab_protocol.errors import ConfigError
+from trimtab_compressor.commands.options import (
+    add_recipe_arguments,
+    open_cache,
+    read_formats,
+    write_text,
+)
+from trimtab_protocol.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from trimtab_compressor.build import Built
+    from collections.abc import Sequence
+
+    from trimtab_compressor.build import Builder, Built
+    from trimtab_compressor.recipes import Choice
 
 HELP = "build candidates of a task, evaluate them, and write the files"
 
@@ -28,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: The task or a recipe is wrong.
-        ModelError: A candidate does not compute its network.
+        ModelError: A candidate does not compute its network; the others are written.
     """
     from trimtab_compressor.recipes import list_choices  # noqa: PLC0415 - keeps start fast
     from trimtab_compressor.run_report import CandidateResult, RunReport  # noqa: PLC0415
@@ -43,14 +51,31 @@ def run(options: argparse.Namespace) -> None:
 
     task = load_task(options.task)
     builder = Builder(task, cache, tell)
-    built = [builder.build(choice) for choice in choices]
+    built, failures = build_all(builder, choices)
     for row in built:
         shutil.copyfile(row.path, options.out / _file_name(row))
     report = RunReport(
         task=task.name, candidates=tuple(CandidateResult.of(row, _file_name(row)) for row in built)
     )
-    (options.out / "results.json").write_text(report.model_dump_json(indent=2))
+    write_text(options.out / "results.json", report.model_dump_json(indent=2))
     print_built(report)
+    if failures:
+        raise failures[0]
+
+
+def build_all(builder: Builder, choices: Sequence[Choice]) -> tuple[list[Built], list[ModelError]]:
+    """Build every candidate; one that cannot be made does not cost the others."""
+    from trimtab_compressor.show import tell  # noqa: PLC0415 - keeps start fast
+
+    built: list[Built] = []
+    failures: list[ModelError] = []
+    for choice in choices:
+        try:
+            built.append(builder.build(choice))
+        except ModelError as error:
+            tell(f"{choice}: cannot be made: {error.message}")
+            failures.append(ModelError(f"{choice}: {error.message}", code=error.code))
+    return built, failures
 
 
 def _file_name(built: Built) -> str:

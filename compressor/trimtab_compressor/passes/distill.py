@@ -7,10 +7,10 @@ they do not change between epochs.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
+from trimtab_compressor.network import new_network
 from trimtab_compressor.passes.specs import Distill
 from trimtab_compressor.passes.stage import TorchStage
 from trimtab_compressor.passes.train import label_loss, schedule
@@ -21,13 +21,13 @@ def distill(stage: TorchStage[Distill]) -> nn.Module:
     """Teach a new student of the given width, or the network as it came.
 
     Raises:
+        ConfigError: `build_model` cannot make that width.
         ModelError: Training diverged.
     """
     spec, task, training = stage.spec, stage.task, stage.task.training
     student = stage.model
     if spec.width is not None:
-        torch.manual_seed(training.seed)
-        student = task.build_model(spec.width)
+        student = new_network(task, spec.width)
     loss = soft_loss(spec, predict(stage.base, task.train.inputs), label_loss(task))
     plan = schedule(training, training.distill_epochs, training.learning_rate)
     run_epochs(student, task.train.inputs, loss, plan)

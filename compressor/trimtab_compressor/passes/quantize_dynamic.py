@@ -2,7 +2,8 @@
 
 ONNX: only the dense layers (MatMul, Gemm). ONNX Runtime's ConvInteger has no fast kernel: with it
 the reference CNN ran at 0.12 ms, more than twice its float time of 0.05 ms, without it at 0.03 ms
-(ADR 0003). TFLite: convolutions per channel, dense layers per tensor, because tflite-runtime 2.14
+(ADR 0003). MatMulInteger multiplies U8 by S8, which saturates on x86 CPUs without VNNI whatever the
+optimisation level, so weights should keep to 7 bits there. TFLite: convolutions per channel, dense layers per tensor, because tflite-runtime 2.14
 computes per-channel dense layers wrongly and says nothing.
 """
 
@@ -33,7 +34,11 @@ def quantize_dynamic_onnx(stage: FileStage[QuantizeDynamic]) -> None:
         prepared = preprocess(stage.source, Path(folder))
         draft = Path(folder) / "quantized.onnx"
         quantize_dynamic(
-            prepared, draft, op_types_to_quantize=DENSE_OPERATORS, weight_type=QuantType.QInt8
+            prepared,
+            draft,
+            op_types_to_quantize=DENSE_OPERATORS,
+            weight_type=QuantType.QInt8,
+            reduce_range=stage.spec.is_range_reduced,
         )
         check_is_quantized(draft)
         shutil.copyfile(draft, stage.target)

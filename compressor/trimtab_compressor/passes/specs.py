@@ -79,9 +79,14 @@ class Distill(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeDynamic(Spec):
-    """Weights to int8 in the file; activations are quantized while the model runs."""
+    """Weights to int8 in the file; activations are quantized while the model runs.
+
+    Args:
+        is_range_reduced: ONNX only: weights keep to 7 bits, see QuantizeStatic.
+    """
 
     pass_name: ClassVar[str] = "quantize_dynamic"  # noqa: S105 - a name, not a password
+    is_range_reduced: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

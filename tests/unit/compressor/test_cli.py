@@ -19,6 +19,7 @@ from trimtab_compressor.client import HttpControlPlane
 from trimtab_compressor.commands import fit, push, recipes
 from trimtab_compressor.fit_report import FitReport
 from trimtab_compressor.package import read_artifact
+from trimtab_compressor.run_report import RunReport
 from trimtab_protocol.api import Artifact
 from trimtab_protocol.budget import Metric
 from trimtab_protocol.reading import known
@@ -96,6 +97,24 @@ def test_an_unknown_recipe_ends_with_2_and_near_names(
     options = ["run", str(task_file), "--out", str(tmp_path / "o"), "--recipe", "prune50_static"]
     assert main(options) == 2
     assert "did you mean prune50_static_w8a8" in error_line(capsys)
+
+
+def test_a_candidate_that_cannot_be_made_does_not_cost_the_others(
+    task_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    maker = FakeMaker(tmp_path)
+    maker.broken = {"dynamic_w8"}
+    monkeypatch.setattr(build, "Builder", lambda *_: maker)
+    options = ["run", str(task_file), "--out", str(tmp_path / "o"), "--format", "onnx"]
+    assert main([*options, "--cache", str(tmp_path / "cache")]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last == "error: [model.unreadable] dynamic_w8 (onnx): nothing was quantized"
+    report = RunReport.model_validate_json((tmp_path / "o" / "results.json").read_text())
+    assert "dynamic_w8" not in [row.recipe for row in report.candidates]
+    assert len(report.candidates) == 6
 
 
 def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +287,10 @@ def test_a_budget_that_nothing_keeps_ends_with_2_and_still_writes_the_report(
         (["--processes", "0"], "processes"),
         (["--budget", "speed=1"], "unknown metric"),
         (["--json", "/no/such/folder/fit.json"], "its folder does not exist"),
-        (["--name", "Not A Name"], "name"),
+        (["--name", "Not A Name"], "--name 'Not A Name' is no name"),
+        (["--class", "Pi 4"], "--class 'Pi 4' is no name"),
+        (["--probation-s", "-1"], "probation_s"),
+        (["--max-drop", "-0.1"], "accuracy_drop"),
     ],
 )
 def test_wrong_arguments_end_with_2_before_anything_is_measured(

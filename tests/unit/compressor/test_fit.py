@@ -9,15 +9,17 @@ import pytest
 
 from support.compressor_rig import FakeControlPlane, FakeMaker, a_task
 from support.factories import OWNER_KEY
+from trimtab_compressor.build import Built
 from trimtab_compressor.commands.fit import check_result
 from trimtab_compressor.fit import Fit, FitPlan
 from trimtab_compressor.fit_report import FitReport
 from trimtab_compressor.publish import ArtifactPlan
-from trimtab_compressor.recipes import list_choices
+from trimtab_compressor.recipes import Choice, list_choices
 from trimtab_compressor.show import print_fit
 from trimtab_compressor.task import Samples, Task
+from trimtab_protocol.api import Artifact
 from trimtab_protocol.budget import Budget, Metric, Outcome
-from trimtab_protocol.errors import ErrorCode, RejectedError
+from trimtab_protocol.errors import ErrorCode, RejectedError, TransientError
 from trimtab_protocol.manifest import ModelFormat
 from trimtab_protocol.reading import absent, known
 from trimtab_protocol.rollout import RolloutState
@@ -131,6 +133,31 @@ def test_a_trial_that_fails_and_a_build_that_fails_are_observations(tmp_path: Pa
     assert "[model.crash] the child was killed" in crashed.reason
     assert unbuilt.reason == "[model.unreadable] nothing was quantized"
     assert report.chosen == kept
+
+
+def test_a_file_that_does_not_run_is_an_observation_too(tmp_path: Path) -> None:
+    class JunkMaker(FakeMaker):
+        def build(self, choice: Choice) -> Built:
+            built = super().build(choice)
+            if choice.recipe == "dynamic_w8":
+                built.path.write_bytes(b"junk")
+            return built
+
+    plane = FakeControlPlane({"fp32": SLOW, "static_w8a8_asym": FAST})
+    report = fit(plane, JunkMaker(tmp_path))
+    assert report.candidates[1].reason.startswith("[model.unreadable]")
+    assert report.chosen == report.candidates[2]
+
+
+def test_a_control_plane_that_is_away_is_noticed_before_anything_is_built(tmp_path: Path) -> None:
+    class Away(FakeControlPlane):
+        def list_artifacts(self, name: str) -> list[Artifact]:
+            raise TransientError(f"no route to {name}")
+
+    maker = FakeMaker(tmp_path)
+    with pytest.raises(TransientError):
+        fit(Away({}), maker)
+    assert maker.built == []
 
 
 def test_when_nothing_keeps_the_budget_the_nearest_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from support.compressor_rig import CLASSES, a_task, build_tiny, trained_tiny
 from trimtab_compressor.agreement import top1_accuracy
 from trimtab_compressor.checkpoint import load_checkpoint, save_checkpoint
+from trimtab_compressor.network import new_network
 from trimtab_compressor.passes.distill import distill, soft_loss
 from trimtab_compressor.passes.prune_channels import count_parameters, prune_channels
 from trimtab_compressor.passes.specs import Distill, PruneChannels
@@ -149,6 +151,27 @@ def test_buffers_of_a_pruned_network_come_back_too(tmp_path: Path) -> None:
     assert again[1].num_features == 8
     expected = predict(pruned, task.test.inputs)
     assert torch.allclose(predict(again, task.test.inputs), expected)
+
+
+def raise_value_error(width: float = 1.0) -> nn.Module:
+    raise ValueError(f"no width {width}")
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (raise_value_error, "raised ValueError: no width 0.5"),
+        (lambda _: nn.Sequential(nn.Flatten(), nn.Linear(7, 3)), "raised RuntimeError"),
+        (lambda _: nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), "gives \\[2, 5\\] for two"),
+        (lambda _: nn.LSTM(8, 3), "LSTM|RuntimeError|tuple"),
+        (lambda _: None, "raised AttributeError"),
+    ],
+)
+def test_a_network_that_does_not_fit_its_task_is_named_before_training(
+    build: Callable[[float], nn.Module], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        new_network(a_task(build_model=build), 0.5)
 
 
 def test_a_damaged_checkpoint_says_what_to_do(task: Task, tmp_path: Path) -> None:

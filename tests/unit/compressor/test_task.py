@@ -27,6 +27,7 @@ NAN[3, 0, 0, 0] = np.nan
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"name": "My Task"}, "lowercase letters"),
         ({"classes": 1}, "at least 2"),
         ({"metric": "f1"}, "use 'top1_accuracy'"),
         ({"build_model": None}, "build_model must be a function"),

@@ -1,0 +1,39 @@
+"""Make a network of a task, and check that it is one."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from trimtab_compressor.task import Task
+from trimtab_protocol.errors import ConfigError
+
+
+def new_network(task: Task, width: float) -> nn.Module:
+    """Build an untrained network; the same one at every call.
+
+    Args:
+        task: Gives `build_model` and the seed.
+        width: 1.0 for the base.
+
+    Raises:
+        ConfigError: `build_model` fails, or its network does not fit the task.
+    """
+    torch.manual_seed(task.training.seed)
+    example = torch.zeros(2, *task.input_shape)
+    try:
+        model = task.build_model(width)
+        with torch.inference_mode():
+            found = model.eval()(example)
+    except Exception as error:  # the task's own code may raise anything; it is our input
+        raise ConfigError(
+            f"task {task.name}: build_model({width:g}) or its network raised "
+            f"{type(error).__name__}: {error}; try it on an input of shape {list(example.shape)}"
+        ) from error
+    if not isinstance(found, torch.Tensor) or tuple(found.shape) != (2, task.classes):
+        shape = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        raise ConfigError(
+            f"task {task.name}: the network gives {shape} for two samples, expected "
+            f"[2, {task.classes}]; correct classes or the last layer"
+        )
+    return model
