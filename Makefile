@@ -1,0 +1,73 @@
+# make demo    the whole loop on this machine: train, measure, fit, roll out, refuse what is bad
+# make test    everything that must hold before a change lands
+# make bench-delivery   how fast an artifact arrives, side by side
+#
+# Needs Python 3.11 or newer and make. Everything else is installed into .venv.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIPLOG := 2>$(VENV)/pip.log || { cat $(VENV)/pip.log >&2; exit 1; }
+
+export ORT_DISABLE_TELEMETRY = 1
+
+# Modules that decide and do no I/O: they are held to a higher coverage than the rest.
+PURE := protocol/trimtab_protocol/*,agent/trimtab_agent/window.py,agent/trimtab_agent/reconcile.py,agent/trimtab_agent/admission.py,agent/trimtab_agent/probe_verdict.py,agent/trimtab_agent/records.py,agent/trimtab_agent/measure/statistics.py,agent/trimtab_agent/energy/windows.py,compressor/trimtab_compressor/search/*,compressor/trimtab_compressor/budgets.py,compressor/trimtab_compressor/verdicts.py,deploy/trimtab_deploy/engine/*
+
+.DELETE_ON_ERROR:
+.PHONY: demo test check lint types layers pytest coverage bench-delivery constraints clean
+
+demo: $(VENV)/.demo-ready
+	@$(BIN)/python examples/demo/run.py
+
+test: check pytest coverage
+
+check: lint types layers
+
+lint: $(VENV)/.test-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+
+types: $(VENV)/.test-ready
+	$(BIN)/mypy protocol agent compressor deploy tests examples/demo examples/mnist bench
+
+layers: $(VENV)/.test-ready
+	$(BIN)/lint-imports
+
+pytest: $(VENV)/.test-ready
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+
+coverage:
+	@$(BIN)/coverage combine --quiet
+	@echo "pure modules (branch coverage, at least 95 %):"
+	@$(BIN)/coverage report --include='$(PURE)' --fail-under=95 --format=total
+	@echo "all of it (branch coverage, at least 85 %):"
+	@$(BIN)/coverage report --fail-under=85 --format=total
+
+bench-delivery: $(VENV)/.test-ready
+	@$(BIN)/python bench/delivery.py
+
+$(VENV)/.demo-ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: no python3.11 and no python3 on PATH: install Python 3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11; give a newer one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "installing into $(VENV) (about 2.5 GB, one to three minutes)…"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -c constraints.txt -e '.[onnx,tflite,compressor,deploy]' $(PIPLOG)
+	@touch $@
+
+$(VENV)/.test-ready: $(VENV)/.demo-ready
+	@$(PIP) install -c constraints.txt -e '.[onnx,tflite,compressor,deploy,dev]' $(PIPLOG)
+	@touch $@
+
+# The versions that are tested together, from a fresh environment.
+constraints:
+	$(PYTHON) -m venv .venv-constraints
+	.venv-constraints/bin/pip install -q -e '.[onnx,tflite,compressor,deploy,dev]'
+	{ echo '# Versions that were tested together; `make` installs with them. Made by `make constraints`.'; \
+	  .venv-constraints/bin/pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.txt
+	rm -rf .venv-constraints
+
+clean:
+	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .coverage*
