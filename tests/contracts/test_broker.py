@@ -369,6 +369,27 @@ def test_a_mosquitto_that_dies_is_started_again_and_still_has_what_was_retained(
     asyncio.run(story())
 
 
+@pytest.mark.mosquitto
+@pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto on this machine")
+def test_what_devices_send_while_the_control_plane_restarts_waits_for_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(make_mosquitto(tmp_path)) as broker:
+            control = Client(broker, CONTROL_PLANE_USER, clean=False)
+            await asyncio.to_thread(control.connect)
+            await asyncio.to_thread(control.subscribe, topic("alpha", "report"))
+            await asyncio.to_thread(control.close)
+        async with running(make_mosquitto(tmp_path)) as broker:
+            alpha = await asyncio.to_thread(Client(broker, "alpha").connect)
+            await asyncio.to_thread(alpha.publish, topic("alpha", "report"), b"early")
+            again = Client(broker, CONTROL_PLANE_USER, clean=False)
+            await asyncio.to_thread(again.connect)
+            assert await asyncio.to_thread(wait_for, lambda: bool(again.received))
+            await asyncio.to_thread(alpha.close)
+            await asyncio.to_thread(again.close)
+
+    asyncio.run(story())
+
+
 def test_the_mosquitto_program_is_found_outside_of_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     expected = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")

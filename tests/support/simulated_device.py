@@ -52,6 +52,7 @@ from trimtab_protocol.topics import (
 S = DeploymentState
 WINDOW = 8
 CHUNK_TIMEOUT_S = 2.0
+RESEND_AFTER_S = 2.0
 SESSIONS = itertools.count(1)
 
 
@@ -204,9 +205,12 @@ class SimulatedDevice:
         self.publish(Leaf.BIRTH, self._birth())
         self.publish(Leaf.STATUS, self._presence(Presence.ONLINE))
         self._send_reported()
+        self._send_outbox()
+        self._online.set()
+
+    def _send_outbox(self) -> None:
         for payload in list(self.outbox.values()):
             self.publish(Leaf.REPORT, payload)
-        self._online.set()
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
         topic = parse_topic(message.topic)
@@ -228,7 +232,11 @@ class SimulatedDevice:
 
     def _react(self) -> None:
         while True:
-            work = self._work.get()
+            try:
+                work = self._work.get(timeout=RESEND_AFTER_S)
+            except queue.Empty:
+                self._send_outbox()
+                continue
             if work is None:
                 return
             try:

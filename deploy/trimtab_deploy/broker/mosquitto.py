@@ -66,6 +66,9 @@ class MosquittoBroker:
         self._site = site
         self._verifiers = dict(verifiers)
         self._own = Login(CONTROL_PLANE_USER, make_password())
+        # Asks whether the broker is up. Not our own login: a probe has a clean session, and would
+        # throw away what the broker has queued for us.
+        self._probe = Login(f"{CONTROL_PLANE_USER}_probe", make_password())
         self.address = BrokerAddress(host, port, self._own, speaks_mqtt5=True)
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -133,7 +136,7 @@ class MosquittoBroker:
             raise ConfigError(f"cannot start {self._program}: {error.strerror}") from error
         write_atomically(self._folder / "mosquitto.pid", str(self._process.pid))
         host, port = self._local()
-        ready = asyncio.create_task(wait_until_can_log_in(host, port, self._own, START_TIMEOUT_S))
+        ready = asyncio.create_task(wait_until_can_log_in(host, port, self._probe, START_TIMEOUT_S))
         ended = asyncio.create_task(self._process.wait())
         await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
         is_ready = ready.done() and ready.result() and self._process.returncode is None
@@ -171,7 +174,7 @@ class MosquittoBroker:
         self._write_passwords()
 
     def _write_passwords(self, more: Mapping[str, str] | None = None) -> None:
-        own = {self._own.username: make_verifier(self._own.password)}
+        own = {row.username: make_verifier(row.password) for row in (self._own, self._probe)}
         content = password_file({**self._verifiers, **own, **(more or {})})
         write_atomically(self._folder / "passwords", content, mode=0o600)
 
