@@ -90,4 +90,6 @@ def _check_runtime(manifest: Manifest, facts: DeviceFacts) -> None:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    """Major, minor, patch; a part that is not said is 0, so that 1.23 is 1.23.0."""
+    parts = [int(part) for part in re.findall(r"\d+", version)[:3]]
+    return tuple(parts + [0] * (3 - len(parts)))

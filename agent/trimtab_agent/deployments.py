@@ -19,6 +19,7 @@ from trimtab_agent.measure.jobs import Job, JobKind, JobResult
 from trimtab_agent.probe_verdict import refuse_probe
 from trimtab_agent.reconcile import Step, reconcile
 from trimtab_agent.records import MAX_STARTS, DeploymentRecord
+from trimtab_agent.store import Slot
 from trimtab_agent.tools import Tools, subject_of
 from trimtab_protocol.errors import (
     ErrorCode,
@@ -55,6 +56,7 @@ class Deployments:
         self._journal = journal
         self._max_payload_cache_bytes = max_payload_cache_bytes
         self._desired: dict[str, DesiredModel] = {}
+        self._unreconciled: dict[str, str] = {}  # model name -> why it could not be taken up yet
         self._steps: dict[DeploymentState, Callable[[str, DeploymentRecord], None]] = {
             S.ASSIGNED: self._accept,
             S.FETCHING: self._fetch,
@@ -77,11 +79,13 @@ class Deployments:
     def take(self, desired: Desired) -> None:
         """A desired state arrived: reconcile every model name in it."""
         self._desired = dict(desired.models)
-        for name in self._desired:
-            self._reconcile(name)
+        self._unreconciled = dict.fromkeys(self._desired, "")
+        self._take_up_unreconciled()
 
     def work(self) -> None:
         """Go on with whatever can go on now; called after every event."""
+        self._take_up_unreconciled()
+        self._journal.report_overdue()
         for name in self._journal.names():
             record = self._journal.newest(name)
             if record is None:
@@ -98,6 +102,18 @@ class Deployments:
         return any(row is not None and row.state in HEAVY_STATES for row in records)
 
     # Deciding what to begin
+
+    def _take_up_unreconciled(self) -> None:
+        """A name whose journal the disk refuses now must neither be lost nor keep others waiting."""
+        for name, known_reason in list(self._unreconciled.items()):
+            try:
+                self._reconcile(name)
+            except StorageError as error:
+                if error.message != known_reason:
+                    log.error("%s: not taken up yet: %s", name, error)
+                self._unreconciled[name] = error.message
+            else:
+                self._unreconciled.pop(name, None)
 
     def _reconcile(self, name: str) -> None:
         wanted = self._desired[name]
@@ -163,7 +179,13 @@ class Deployments:
             self._fail(name, error)
 
     def _move_on(self, name: str, record: DeploymentRecord) -> None:
-        self._journal.save(name, record)
+        try:
+            self._journal.save(name, record)
+        except StorageError:
+            self._tools.bench.release(
+                name
+            )  # the step is done again when the bench is claimed again
+            raise
         self._step(name)
 
     def _accept(self, name: str, record: DeploymentRecord) -> None:
@@ -252,6 +274,12 @@ class Deployments:
         if is_waiting or self._tools.bench.owner is not None:
             return
         self._tools.bench.claim(name)
+        try:
+            self._start_check(name, record)
+        except TrimtabError as error:
+            self._fail(name, error)
+
+    def _start_check(self, name: str, record: DeploymentRecord) -> None:
         slot = self._journal.slot(record)
         job = Job(
             job_id=uuid.uuid4().hex,
@@ -293,10 +321,13 @@ class Deployments:
         self._take_up_waiting(name)
 
     def _roll_back(self, name: str, error: TrimtabError, *, next_desire: bool = True) -> None:
+        """End a deployment by going back, unless its artifact never became active."""
         record = self._journal.deployment(name)
         self._tools.bench.release(name)
-        good = self._tools.store.restore_last_good(name)
-        back = good.ref if good is not None else "no model"
+        active = self._active_if_readable(name)
+        if active is None or active.ref == record.artifact:
+            active = self._tools.store.restore_last_good(name)
+        back = active.ref if active is not None else "no model"
         log.warning("%s: back to %s: [%s] %s", name, back, error.code.value, error)
         self._journal.save(name, record.moved(E.ROLL_BACK, error))
         if next_desire:
@@ -324,12 +355,25 @@ class Deployments:
             self._fail(name, ModelError(reason, code=ErrorCode.MODEL_CRASH))
 
     def _heal(self, name: str) -> None:
-        """An active link must point to a whole model; else the last good one takes its place."""
-        try:
-            active = self._tools.store.active(name)
-            is_whole = active is None or active.is_whole()
-        except StorageError:
-            is_whole = False
-        if not is_whole:
-            good = self._tools.store.restore_last_good(name)
+        """Links must point to whole models: a damaged active one gives way to the last good one."""
+        store = self._tools.store
+        if not _is_whole(store.last_good, name):
+            store.forget_last_good(name)
+            log.error("%s: the last good slot is damaged, and forgotten", name)
+        if not _is_whole(store.active, name):
+            good = store.restore_last_good(name)
             log.error("%s: the active slot is damaged, back to %s", name, good and good.ref)
+
+    def _active_if_readable(self, name: str) -> Slot | None:
+        try:
+            return self._tools.store.active(name)
+        except StorageError:
+            return None
+
+
+def _is_whole(read_slot: Callable[[str], Slot | None], name: str) -> bool:
+    try:
+        slot = read_slot(name)
+    except StorageError:
+        return False
+    return slot is None or slot.is_whole()

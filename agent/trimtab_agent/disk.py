@@ -36,7 +36,7 @@ class Disk:
 
     def write_file(self, path: Path, content: bytes) -> None:
         """Replace the content of a file."""
-        with _storage_errors("write", path):
+        with storage_errors("write", path):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.new")
             self._observe("write", temporary)
@@ -49,7 +49,7 @@ class Disk:
 
     def swap_link(self, link: Path, target: Path) -> None:
         """Point a symbolic link elsewhere; at every instant it points to the one or the other."""
-        with _storage_errors("link", link):
+        with storage_errors("link", link):
             link.parent.mkdir(parents=True, exist_ok=True)
             temporary = link.with_name(f".{link.name}.new")
             temporary.unlink(missing_ok=True)
@@ -59,18 +59,18 @@ class Disk:
 
     def move(self, source: Path, destination: Path) -> None:
         """Give a file its final name; its content is durable already, see `sync_file`."""
-        with _storage_errors("move", destination):
+        with storage_errors("move", destination):
             destination.parent.mkdir(parents=True, exist_ok=True)
             self._rename(source, destination)
 
     def sync_file(self, path: Path) -> None:
         """Make what was written into a file durable."""
-        with _storage_errors("sync", path):
+        with storage_errors("sync", path):
             self._sync(path)
 
     def link_file(self, source: Path, destination: Path) -> None:
         """Give a file a second name (a hard link; a copy where the file system has none)."""
-        with _storage_errors("link", destination):
+        with storage_errors("link", destination):
             destination.parent.mkdir(parents=True, exist_ok=True)
             if destination.exists():
                 return
@@ -86,7 +86,7 @@ class Disk:
 
     def remove(self, path: Path) -> None:
         """Remove a file, a link or a folder; nothing happens if there is none."""
-        with _storage_errors("remove", path):
+        with storage_errors("remove", path):
             self._observe("remove", path)
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -116,7 +116,8 @@ def _fsync(path: Path) -> None:
 
 
 @contextmanager
-def _storage_errors(verb: str, path: Path) -> Iterator[None]:
+def storage_errors(verb: str, path: Path) -> Iterator[None]:
+    """What the file system refuses inside becomes a StorageError that says what was tried."""
     try:
         yield
     except OSError as error:

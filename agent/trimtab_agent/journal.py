@@ -1,11 +1,13 @@
 """The journals of all model names, in memory and on disk, and the reports that follow from them.
 
 Whatever changes a deployment goes through `save`: journal first, then the report into the outbox,
-then the retained state. After a kill between the two the report is put again at the next start.
+then the retained state. After a kill between the two the report is put again at the next start. A
+report that the disk refuses waits in memory, for a failure to report fails nothing. [P-4.6]
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 from trimtab_agent.reconcile import Standing
@@ -14,7 +16,7 @@ from trimtab_agent.store import Slot
 from trimtab_agent.tools import Tools
 from trimtab_protocol.base import parse_wire
 from trimtab_protocol.errors import ErrorCode, ProtocolError, StorageError
-from trimtab_protocol.messages import DeploymentStatus, ModelStatus
+from trimtab_protocol.messages import DeploymentReport, DeploymentStatus, ModelStatus
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class Journal:
         self._tools = tools
         self.revision = 0
         self._models: dict[str, ModelRecord] = {}
+        self._overdue: list[DeploymentReport] = []
 
     def load(self) -> None:
         """Read what is on disk; an unreadable journal is passed over, its active model stays."""
@@ -117,8 +120,17 @@ class Journal:
         """Put the report of a state into the outbox; a repeat changes nothing."""
         active = self._tools.store.active(name)
         ref = active.ref if active is not None else None
-        self._tools.outbox.put(to_report(record, ref, self._tools.clock.now()))
+        self._overdue.append(to_report(record, ref, self._tools.clock.now()))
         self.revision += 1
+        try:
+            self._put_overdue()
+        except StorageError as error:
+            log.error("%s: the report of %s waits: %s", name, record.state.value, error)
+
+    def report_overdue(self) -> None:
+        """Put into the outbox what the disk refused before, in order, as far as it goes now."""
+        with contextlib.suppress(StorageError):  # was logged when it was refused first
+            self._put_overdue()
 
     def status(self) -> dict[str, ModelStatus]:
         """Where every model name stands, for the retained `reported`."""
@@ -132,6 +144,11 @@ class Journal:
                 deployment=self._deployment_status(self.newest(name)),
             )
         return rows
+
+    def _put_overdue(self) -> None:
+        while self._overdue:
+            self._tools.outbox.put(self._overdue[0])
+            del self._overdue[0]
 
     def _deployment_status(self, record: DeploymentRecord | None) -> DeploymentStatus | None:
         if record is None:

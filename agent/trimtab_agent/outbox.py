@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from trimtab_protocol.messages import (
     encode,
     parse_report,
 )
+
+log = logging.getLogger(__name__)
 
 Report = TrialReport | DeploymentReport | EventReport
 
@@ -75,10 +78,15 @@ class Outbox:
     def due(self, now_s: float) -> list[bytes]:
         """What to send now, oldest first; it counts as sent from here on."""
         due = []
-        for row in list(self._waiting.values())[:MAX_IN_FLIGHT]:
+        for report_id, row in list(self._waiting.items())[:MAX_IN_FLIGHT]:
             if row.sent_at_s is None or now_s - row.sent_at_s > RESEND_AFTER_S:
                 row.sent_at_s = now_s
-                due.append(row.path.read_bytes())
+                try:
+                    due.append(row.path.read_bytes())
+                except OSError as error:  # somebody or the disk took it: the others must go out
+                    log.error("report %s is lost: %s", report_id, error)
+                    del self._waiting[report_id]
+                    self.dropped_count += 1
         return due
 
     def acknowledge(self, report_ids: tuple[str, ...]) -> None:
@@ -94,14 +102,17 @@ class Outbox:
             row.sent_at_s = None
 
     def _load(self) -> None:
+        for path in self._folder.glob(".*.json.new"):
+            self._disk.remove(path)  # half written when the power went; it was never in the outbox
         for path in sorted(self._folder.glob("[0-9]*.json")):
-            self._next_number = max(self._next_number, int(path.name.split("-", 1)[0]) + 1)
             try:
                 report = parse_report(path.read_bytes())
-            except ProtocolError:
-                self._disk.remove(path)  # of an incompatible older version; it cannot be sent
+                number = int(path.name.split("-", 1)[0])
+            except (OSError, ValueError, ProtocolError):
+                self._disk.remove(path)  # junk, or of an incompatible version; it cannot be sent
                 self.dropped_count += 1
                 continue
+            self._next_number = max(self._next_number, number + 1)
             self._waiting[report.report_id] = Waiting(path, isinstance(report, TrialReport))
 
     def _drop_surplus(self) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from trimtab_protocol.errors import ErrorCode, StorageError, TrustError
+from trimtab_agent.disk import storage_errors
+from trimtab_protocol.errors import ErrorCode, TrustError
 from trimtab_protocol.manifest import Payload
 
 
@@ -26,12 +28,12 @@ class PartFile:
         self._path = path
         self._payload = payload
         self._digests = payload.chunk_digests()
-        try:
+        with storage_errors("make", path), ExitStack() as undo:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            undo.callback(os.close, self._descriptor)
             os.ftruncate(self._descriptor, payload.length_bytes)
-        except OSError as error:
-            raise StorageError(f"cannot make {path}: {error.strerror}") from error
+            undo.pop_all()
 
     def __enter__(self) -> PartFile:
         return self
@@ -45,8 +47,13 @@ class PartFile:
         self.close()
 
     def missing(self) -> list[int]:
-        """Indices of the chunks that are not there or not whole; reads the file."""
-        return [index for index in range(self._payload.chunk_count) if not self._has(index)]
+        """Indices of the chunks that are not there or not whole; reads the file.
+
+        Raises:
+            StorageError: The disk refuses.
+        """
+        with storage_errors("read", self._path):
+            return [index for index in range(self._payload.chunk_count) if not self._has(index)]
 
     def write(self, index: int, chunk: bytes) -> None:
         """Check a chunk and write it into its place.
@@ -67,10 +74,8 @@ class PartFile:
                 f"chunk {index} does not have the digest that the manifest gives it",
                 code=ErrorCode.TRUST_CHUNK_DIGEST,
             )
-        try:
+        with storage_errors("write", self._path):
             os.pwrite(self._descriptor, chunk, index * self._payload.chunk_bytes)
-        except OSError as error:
-            raise StorageError(f"cannot write {self._path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file; it stays on disk."""

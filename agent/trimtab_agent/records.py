@@ -6,6 +6,8 @@ step can be repeated.
 
 from __future__ import annotations
 
+import hashlib
+
 from pydantic import Field
 
 from trimtab_agent.measure.jobs import JobResult
@@ -18,6 +20,9 @@ from trimtab_protocol.signing import read_manifest
 
 MAX_STARTS = 3
 """So many starts of the agent within probing or probation are a crash loop."""
+
+MAX_IDENTIFIER_LENGTH = 80
+"""Of `protocol.base.Identifier`."""
 
 
 class DeploymentRecord(WireModel):
@@ -59,6 +64,17 @@ class ModelRecord(WireModel):
     deployment: DeploymentRecord | None = None
 
 
+def report_id_for(subject_id: str, what: str) -> str:
+    """The id of the report of one thing about a deployment or trial: the same every time.
+
+    An id of a deployment or trial may be as long as a report's own, so a long one is digested.
+    """
+    report_id = f"{subject_id}.{what}"
+    if len(report_id) <= MAX_IDENTIFIER_LENGTH:
+        return report_id
+    return f"{hashlib.sha256(subject_id.encode()).hexdigest()[:32]}.{what}"
+
+
 def to_status(record: DeploymentRecord, fetched_chunks: int, total_chunks: int) -> DeploymentStatus:
     """The form for the retained `reported`."""
     return DeploymentStatus(
@@ -78,7 +94,7 @@ def to_report(
     """The report of a state. Its id follows from deployment and state, so a repeat is recognised."""
     probe = record.probe
     return DeploymentReport(
-        report_id=f"{record.deployment_id}.{record.state.value}",
+        report_id=report_id_for(record.deployment_id, record.state.value),
         sent_at=sent_at,
         deployment_id=record.deployment_id,
         artifact=record.artifact,

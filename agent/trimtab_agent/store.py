@@ -19,7 +19,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab_agent.disk import Disk
+from trimtab_agent.disk import Disk, storage_errors
 from trimtab_protocol.base import parse_wire
 from trimtab_protocol.errors import ErrorCode, ProtocolError, StorageError, TrustError
 from trimtab_protocol.manifest import ArtifactRef, Manifest, Payload, SignedManifest
@@ -99,14 +99,16 @@ class Store:
         path = self.payload_path(payload.sha256)
         is_adopted = self.has_payload(payload)
         source = path if is_adopted else self.part_path(payload.sha256)
-        found_bytes = source.stat().st_size if source.exists() else 0
+        with storage_errors("read", source):
+            found_bytes = source.stat().st_size if source.exists() else 0
         if found_bytes != payload.length_bytes:
             self._disk.remove(source)
             raise TrustError(
                 f"payload has {found_bytes} bytes, its manifest says {payload.length_bytes}",
                 code=ErrorCode.TRUST_PAYLOAD_LENGTH,
             )
-        found = hash_file(source)
+        with storage_errors("read", source):
+            found = hash_file(source)
         if found != payload.sha256:
             self._disk.remove(source)
             raise TrustError(
@@ -122,6 +124,8 @@ class Store:
         manifest = read_manifest(signed)
         folder = self._slot_folder(manifest.ref())
         slot = Slot(folder, signed, manifest)
+        if slot.model_path.exists() and not slot.is_whole():
+            self._disk.remove(slot.model_path)  # damaged since an earlier deployment left it
         self._disk.link_file(self.payload_path(manifest.payload.sha256), slot.model_path)
         self._disk.write_file(folder / "manifest.json", signed.model_dump_json().encode())
         return slot
@@ -153,6 +157,10 @@ class Store:
         """Swap the active link to a slot: one rename."""
         self._disk.swap_link(self._link(slot.manifest.name, "active"), slot.folder.resolve())
 
+    def forget_last_good(self, name: str) -> None:
+        """Have no slot to go back to; for one that is damaged."""
+        self._disk.remove(self._link(name, "last_good"))
+
     def restore_last_good(self, name: str) -> Slot | None:
         """Go back to the last good slot; without one, no model is active afterwards."""
         good = self.last_good(name)
@@ -165,7 +173,8 @@ class Store:
     def read_record(self, name: str) -> bytes | None:
         """The journal of a model name, if there is one."""
         path = self._record_path(name)
-        return path.read_bytes() if path.is_file() else None
+        with storage_errors("read", path):
+            return path.read_bytes() if path.is_file() else None
 
     def write_record(self, name: str, content: bytes) -> None:
         """Replace the journal of a model name."""

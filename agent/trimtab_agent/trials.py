@@ -13,6 +13,7 @@ from collections import OrderedDict
 
 from trimtab_agent.admission import admit
 from trimtab_agent.measure.jobs import Job, JobKind, JobResult
+from trimtab_agent.records import report_id_for
 from trimtab_agent.tools import Tools, subject_of
 from trimtab_protocol.errors import ErrorCode, RejectedError, TrimtabError
 from trimtab_protocol.manifest import Manifest
@@ -100,15 +101,21 @@ class Trials:
         self._finish(ask, JobResult(job_id="", error_code=error.code, detail=error.message))
 
     def _finish(self, ask: Ask, result: JobResult) -> None:
-        """Report, then forget: a kill between the two repeats the report, never loses it."""
-        self._report(ask, result)
-        self._waiting.pop(ask.trial_id, None)
-        self._tools.bench.release(_owner(ask.trial_id))
+        """Report, then forget, and give the bench back even if the disk refuses the report.
+
+        Measuring it again on a full disk would end the same way; the control plane's own deadline
+        ends a trial that was never answered.
+        """
+        try:
+            self._report(ask, result)
+        finally:
+            self._waiting.pop(ask.trial_id, None)
+            self._tools.bench.release(_owner(ask.trial_id))
         self._tools.store.collect_payloads(self._max_payload_cache_bytes, frozenset())
 
     def _report(self, ask: Ask, result: JobResult) -> None:
         report = TrialReport(
-            report_id=f"{ask.trial_id}.trial",
+            report_id=report_id_for(ask.trial_id, "trial"),
             sent_at=self._tools.clock.now(),
             trial_id=ask.trial_id,
             measurement=result.measurement,

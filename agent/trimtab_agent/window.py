@@ -6,7 +6,9 @@ Rules:
        link with a long round trip and not on one whose buffers are filling (the idea of TCP Vegas,
        Brakmo and Peterson 1995). A timeout halves it.
     2. The chunk that arrives is its own acknowledgement. One that does not arrive in time is asked
-       for again. A chunk that fails its check is asked for again, `max_bad_chunks` times.
+       for again. A chunk that fails its check is asked for again, `max_bad_chunks` times. The
+       round trip of a chunk that was asked for twice says nothing, because nobody knows which
+       request it answers (Karn and Partridge 1987).
     3. Requests are batched: a new one goes out when half the window is free.
     4. After a reconnect everything outstanding is forgotten and asked for again.
 """
@@ -53,6 +55,7 @@ class Window:
         self._outstanding: dict[int, float] = {}
         self._bad: Counter[int] = Counter()
         self._lacking = set(missing)
+        self._asked_again: set[int] = set()
         self._limit = settings.window_chunks
         self._good_since_growth = 0
         self._shortest_rtt_s = float("inf")
@@ -97,6 +100,8 @@ class Window:
             if index in self._waiting:
                 self._waiting.remove(index)
             return
+        if index in self._asked_again:
+            return
         rtt_s = now_s - asked_s
         self._shortest_rtt_s = min(self._shortest_rtt_s, rtt_s)
         self._good_since_growth += 1
@@ -131,6 +136,7 @@ class Window:
         for index in late:
             del self._outstanding[index]
             self._waiting.append(index)
+        self._asked_again.update(late)
         if late:
             self._limit = max(1, self._limit // 2)
             self._good_since_growth = 0
@@ -144,6 +150,7 @@ class Window:
     def restart(self, now_s: float) -> None:
         """After a reconnect: nothing is outstanding any more, and the stall clock starts anew."""
         self._waiting.extend(self._outstanding)
+        self._asked_again.update(self._outstanding)
         self._outstanding.clear()
         self._last_good_s = now_s
 

@@ -1,0 +1,237 @@
+"""A disk that refuses or damages: what is active stays active, and nothing is stuck afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from support.agent_rig import AgentRig
+from support.artifacts import make_artifact
+from trimtab_protocol.errors import ErrorCode, StorageError
+from trimtab_protocol.lifecycle import DeploymentState
+from trimtab_protocol.manifest import SignedManifest
+
+CHUNK = 1024
+OLD = bytes(i % 251 for i in range(3 * CHUNK + 10))
+NEW = bytes(i % 241 for i in range(4 * CHUNK + 3))
+
+
+def artifact(version: int, payload: bytes) -> tuple[SignedManifest, bytes]:
+    return make_artifact("digits", version, payload, chunk_bytes=CHUNK)
+
+
+class FullDisk:
+    """Refuses the steps whose path ends in one of the names, until there is room again."""
+
+    def __init__(self) -> None:
+        self.refused: tuple[tuple[str, str], ...] = ()
+        self.refusals = 0
+
+    def __call__(self, step: str, path: Path) -> None:
+        for refused_step, part in self.refused:
+            if step == refused_step and part in str(path):
+                self.refusals += 1
+                raise OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def disk() -> FullDisk:
+    return FullDisk()
+
+
+@pytest.fixture
+def rig(tmp_path: Path, disk: FullDisk) -> AgentRig:
+    rig = AgentRig(tmp_path, disk)
+    rig.desire(*artifact(1, OLD))
+    rig.settle()
+    assert str(rig.active()) == "digits@1"
+    return rig
+
+
+def turn_through(rig: AgentRig, turns: int = 30) -> None:
+    """The loop of the daemon: a refused step is logged, and the loop goes on."""
+    for _ in range(turns):
+        with contextlib.suppress(StorageError):
+            if not rig.turn():
+                rig.clock.pass_time(1.0)
+                rig.tools.bench.on_tick(rig.clock.now())
+
+
+@pytest.mark.parametrize("link", ["last_good", "active"])
+def test_a_swap_that_the_disk_refuses_leaves_the_active_model_active(
+    rig: AgentRig, disk: FullDisk, link: str
+) -> None:
+    disk.refused = (("symlink", f".{link}.new"),)
+    rig.desire(*artifact(2, NEW))
+    turn_through(rig)
+    assert disk.refusals
+    assert rig.state() is DeploymentState.ROLLED_BACK
+    assert rig.error_code() is ErrorCode.STORAGE_WRITE
+    assert str(rig.active()) == "digits@1"
+
+
+def test_a_swap_that_the_disk_refuses_does_not_go_back_to_an_older_model(
+    rig: AgentRig, disk: FullDisk
+) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.settle()
+    disk.refused = (("symlink", ".last_good.new"),)
+    rig.desire(*artifact(3, NEW + b"more"))
+    turn_through(rig)
+    assert rig.state() is DeploymentState.ROLLED_BACK
+    assert str(rig.active()) == "digits@2"
+
+
+@pytest.mark.parametrize("state", [DeploymentState.FETCHING, DeploymentState.PROBING])
+def test_a_journal_that_cannot_be_written_is_written_when_there_is_room_again(
+    rig: AgentRig, disk: FullDisk, state: DeploymentState
+) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.run_until(state)
+    disk.refused = (("write", "/records/"),)
+    turn_through(rig)
+    assert disk.refusals
+    assert str(rig.active()) == "digits@1"
+    disk.refused = ()
+    rig.settle()
+    assert rig.state() is DeploymentState.COMMITTED
+    assert str(rig.active()) == "digits@2"
+
+
+def test_a_journal_that_cannot_be_written_in_probation_commits_later(
+    rig: AgentRig, disk: FullDisk
+) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.run_until(DeploymentState.PROBATION)
+    disk.refused = (("write", "/records/"),)
+    turn_through(rig, 60)
+    assert rig.state() is DeploymentState.PROBATION
+    disk.refused = ()
+    rig.settle()
+    assert rig.state() is DeploymentState.COMMITTED
+
+
+def test_a_part_that_cannot_be_made_durable_ends_the_deployment(
+    rig: AgentRig, disk: FullDisk
+) -> None:
+    disk.refused = (("fsync", ".part"),)
+    rig.desire(*artifact(2, NEW))
+    turn_through(rig)
+    assert rig.state() is DeploymentState.FAILED
+    assert rig.error_code() is ErrorCode.STORAGE_WRITE
+    assert str(rig.active()) == "digits@1"
+    assert rig.tools.bench.owner is None
+
+
+def test_reports_that_cannot_be_written_do_not_stop_a_deployment_for_good(
+    rig: AgentRig, disk: FullDisk
+) -> None:
+    disk.refused = (("write", "/outbox/"),)
+    with contextlib.suppress(StorageError):
+        rig.desire(*artifact(2, NEW))
+    turn_through(rig, 60)
+    disk.refused = ()
+    rig.settle()
+    assert rig.state() is DeploymentState.COMMITTED
+    assert str(rig.active()) == "digits@2"
+
+
+def test_a_damaged_last_good_slot_is_forgotten_at_the_next_start_and_updates_go_on(
+    rig: AgentRig,
+) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.settle()
+    (rig.root / "models" / "digits" / "last_good" / "manifest.json").write_text("{")
+    rig.start()
+    assert str(rig.active()) == "digits@2"
+    rig.desire(*artifact(3, NEW + b"more"))
+    rig.settle()
+    assert rig.state() is DeploymentState.COMMITTED
+    assert str(rig.active()) == "digits@3"
+
+
+def test_a_damaged_last_good_model_never_takes_the_place_of_a_damaged_active_one(
+    rig: AgentRig,
+) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.settle()
+    for link in ("active", "last_good"):
+        model = rig.root / "models" / "digits" / link / "model.onnx"
+        model.chmod(0o644)
+        model.write_bytes(b"damaged")
+    rig.start()
+    assert rig.active() is None
+
+
+def test_a_damaged_active_manifest_gives_way_to_the_last_good_one(rig: AgentRig) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.settle()
+    (rig.root / "models" / "digits" / "active" / "manifest.json").write_text("{")
+    rig.start()
+    assert str(rig.active()) == "digits@1"
+
+
+def test_a_damaged_journal_leaves_the_active_model_and_takes_new_desires(rig: AgentRig) -> None:
+    (rig.root / "records" / "digits.json").write_text("{")
+    rig.start()
+    assert rig.state() is None
+    assert str(rig.active()) == "digits@1"
+    rig.desire(*artifact(2, NEW))
+    rig.settle()
+    assert str(rig.active()) == "digits@2"
+
+
+def test_a_slot_that_vanished_before_its_activation_leaves_the_active_model(
+    rig: AgentRig,
+) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.run_until(DeploymentState.PROBING)
+    for path in (rig.root / "slots" / "digits").glob("2-*/manifest.json"):
+        path.unlink()
+    rig.settle()
+    assert rig.error_code() is ErrorCode.STORAGE_CORRUPT
+    assert str(rig.active()) == "digits@1"
+
+
+def test_one_model_that_the_disk_refuses_does_not_keep_another_from_being_taken_up(
+    rig: AgentRig, disk: FullDisk
+) -> None:
+    disk.refused = (("write", "/records/.digits"),)
+    with contextlib.suppress(StorageError):
+        rig.desire(*artifact(2, NEW))
+    signed, payload = make_artifact("letters", 1, OLD, chunk_bytes=CHUNK)
+    with contextlib.suppress(StorageError):
+        rig.desire(signed, payload, name="letters")
+    turn_through(rig, 60)
+    assert str(rig.active("letters")) == "letters@1"
+    disk.refused = ()
+    turn_through(rig, 60)
+    assert str(rig.active("digits")) == "digits@2"
+
+
+def test_a_slot_that_vanished_in_probation_gives_way_to_the_last_good_one(rig: AgentRig) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.run_until(DeploymentState.PROBATION)
+    for path in (rig.root / "slots" / "digits").glob("2-*/manifest.json"):
+        path.unlink()
+    rig.settle()
+    assert rig.state() is DeploymentState.ROLLED_BACK
+    assert rig.tools.bench.owner is None
+    assert str(rig.active()) == "digits@1"
+
+
+def test_reports_that_waited_for_room_arrive_in_order(rig: AgentRig, disk: FullDisk) -> None:
+    before = len(rig.reports())
+    disk.refused = (("write", "/outbox/"),)
+    rig.desire(*artifact(2, NEW))
+    rig.settle()
+    assert rig.state() is DeploymentState.COMMITTED
+    assert len(rig.reports()) == before
+    disk.refused = ()
+    rig.turn()
+    states = [state for _, state, _ in rig.reports()[before:]]
+    assert states == [
+        "assigned", "fetching", "verifying", "staged", "probing", "activating", "probation", "committed",
+    ]  # fmt: skip
