@@ -138,6 +138,11 @@ class HttpControlPlane:
         while trial.state not in _ENDED_TRIALS:
             self._check_deadline(deadline, f"trial {trial.trial_id}")
             trial = self._wait_for(f"/trials/{trial.trial_id}", Trial)
+            if trial.state is TrialState.QUEUED:
+                self._report(
+                    f"trial {trial.trial_id} still waits for a free device of class "
+                    f"{spec.device_class}; is one online?"
+                )
         return trial
 
     def run_rollout(self, spec: RolloutSpec, max_wait_s: float) -> Rollout:

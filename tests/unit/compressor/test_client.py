@@ -94,10 +94,12 @@ def test_artifacts_of_other_names_are_left_out_and_versions_are_in_order() -> No
 
 
 def test_a_trial_is_waited_for_until_it_has_ended() -> None:
-    states = (TrialState.QUEUED, TrialState.ASKED, TrialState.MEASURED)
+    states = (TrialState.QUEUED, TrialState.QUEUED, TrialState.ASKED, TrialState.MEASURED)
     wire = Wire(*(answer(a_trial(state)) for state in states))
     assert wire.client().run_trial(SPEC).measurement is not None
-    assert [row.method for row in wire.requests] == ["POST", "GET", "GET"]
+    assert [row.method for row in wire.requests] == ["POST", "GET", "GET", "GET"]
+    assert len(wire.told) == 1
+    assert "class pi4; is one online?" in wire.told[0]
     assert "wait_s=" in str(wire.requests[1].url)
 
 
