@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from trimtab_deploy.engine.status import take_progress, take_report
 from trimtab_deploy.mqtt import Incoming, Publisher
-from trimtab_deploy.store import devices, reports, rollouts, trials
+from trimtab_deploy.store import deployments, devices, reports, trials
 from trimtab_deploy.store.sqlite import Database
 from trimtab_protocol.errors import ProtocolError, StorageError
 from trimtab_protocol.messages import (
@@ -228,11 +228,11 @@ def _reported(connection: Connection, row: Heard, _now: float, _effects: Effects
         shown = model.deployment
         if shown is None:
             continue
-        found = rollouts.find_deployment(connection, row.device, shown.deployment_id)
+        found = deployments.find(connection, row.device, shown.deployment_id)
         if found is not None:
             after = take_progress(found[1], shown)
             if after != found[1]:
-                rollouts.put_status(connection, shown.deployment_id, after)
+                deployments.put_status(connection, shown.deployment_id, after)
 
 
 def _report(connection: Connection, row: Heard, now: float, effects: Effects) -> None:
@@ -244,10 +244,10 @@ def _report(connection: Connection, row: Heard, now: float, effects: Effects) ->
     if isinstance(message, TrialReport):
         trials.take_report(connection, row.device, message, now)
     elif isinstance(message, DeploymentReport):
-        found = rollouts.find_deployment(connection, row.device, message.deployment_id)
+        found = deployments.find(connection, row.device, message.deployment_id)
         if found is not None:
             after = take_report(found[1], message)
-            rollouts.put_status(connection, message.deployment_id, after)
+            deployments.put_status(connection, message.deployment_id, after)
 
 
 WRITERS: dict[type[Message], Callable[[Connection, Heard, float, Effects], None]] = {

@@ -24,7 +24,7 @@ from trimtab_deploy.engine.rollout import (
     next_deadline,
 )
 from trimtab_deploy.engine.trial import AskDevice, Candidate, next_expiry, schedule
-from trimtab_deploy.store import artifacts, desired, devices, rollouts, trials
+from trimtab_deploy.store import artifacts, deployments, desired, devices, rollouts, trials
 from trimtab_protocol.lifecycle import DeploymentState, is_final
 from trimtab_protocol.manifest import ArtifactRef
 from trimtab_protocol.messages import Ask, Desired, DesiredModel, Policy
@@ -112,11 +112,11 @@ def end_rollout(
 ) -> None:
     """End a rollout and put the desired state of its devices back."""
     rollout = rollouts.get(connection, rollout_id)
-    deployments = {row.device: row.deployment_id for row in rollout.devices}
+    ours = {row.device: row.deployment_id for row in rollout.devices}
     for device in step.go_back:
         state = desired.get(connection, device)
         current = None if state is None else state.models.get(rollout.spec.name)
-        if current is None or current.deployment_id != deployments[device]:
+        if current is None or current.deployment_id != ours[device]:
             continue  # it was never changed by us, or somebody changed it since
         previous = rollouts.previous_of(connection, rollout_id, device)
         if previous is not None:  # a new id, so that the device takes it for news
@@ -226,7 +226,7 @@ def _active_of(connection: Connection, device: str, name: str) -> ArtifactRef | 
 
 
 def _candidates(connection: Connection) -> Sequence[Candidate]:
-    busy = rollouts.busy_devices(connection)
+    busy = deployments.busy_devices(connection)
     return [
         Candidate(device, device_class, is_busy=device in busy)
         for device, device_class in devices.online(connection)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Row, insert, select, update
 
 from trimtab_deploy.engine.rollout import EndRollout, PassStage
-from trimtab_deploy.engine.status import DeviceStatus
 from trimtab_deploy.store.columns import dump, from_text, must_from_text, to_text
 from trimtab_deploy.store.schema import ROLLOUT_DEVICES, ROLLOUTS
 from trimtab_protocol.budget import Verdict
@@ -120,7 +119,7 @@ def device_rows(connection: Connection, rollout_id: str) -> list[RolloutDevice]:
     rows = connection.execute(
         select(ROLLOUT_DEVICES).where(D.rollout_id == rollout_id).order_by(D.position)
     )
-    return [_read_device(row) for row in rows]
+    return [read_device(row) for row in rows]
 
 
 def states(
@@ -197,66 +196,6 @@ def end(connection: Connection, rollout_id: str, step: EndRollout, now: float) -
     )
 
 
-def find_deployment(
-    connection: Connection, device: str, deployment_id: str
-) -> tuple[str, DeviceStatus] | None:
-    """The rollout and the status of a deployment of a device."""
-    row = connection.execute(
-        select(ROLLOUT_DEVICES).where(D.deployment_id == deployment_id, D.device == device)
-    ).first()
-    if row is None or row.state is None:
-        return None
-    found = _read_device(row)
-    return row.rollout_id, DeviceStatus(
-        state=DeploymentState(row.state),
-        error_code=found.error_code,
-        detail=found.detail,
-        active=found.active,
-        measurement=found.measurement,
-        incumbent=found.incumbent,
-        comparison=found.comparison,
-    )
-
-
-def put_status(connection: Connection, deployment_id: str, status: DeviceStatus) -> None:
-    """Remember the new status of a deployment."""
-    connection.execute(
-        update(ROLLOUT_DEVICES)
-        .where(D.deployment_id == deployment_id)
-        .values(
-            state=status.state.value,
-            error_code=None if status.error_code is None else status.error_code.value,
-            detail=status.detail,
-            active=to_text(status.active),
-            measurement=to_text(status.measurement),
-            incumbent=to_text(status.incumbent),
-            comparison=to_text(status.comparison),
-        )
-    )
-
-
-BUSY_STATES = (
-    DeploymentState.FETCHING,
-    DeploymentState.VERIFYING,
-    DeploymentState.STAGED,
-    DeploymentState.PROBING,
-    DeploymentState.ACTIVATING,
-)
-
-
-def busy_devices(connection: Connection) -> set[str]:
-    """Devices on which a running rollout is being fetched or probed."""
-    rows = connection.execute(
-        select(D.device)
-        .join(ROLLOUTS, ROLLOUTS.c.rollout_id == D.rollout_id)
-        .where(
-            ROLLOUTS.c.state == RolloutState.RUNNING.value,
-            D.state.in_([state.value for state in BUSY_STATES]),
-        )
-    )
-    return set(rows.scalars())
-
-
 def _refuse_overlap(connection: Connection, name: str, devices: set[str]) -> None:
     rows = connection.execute(
         select(D.device, D.rollout_id)
@@ -299,7 +238,8 @@ def _read(row: Row[tuple[object, ...]], devices: list[RolloutDevice]) -> Rollout
     )
 
 
-def _read_device(row: Row[tuple[object, ...]]) -> RolloutDevice:
+def read_device(row: Row[tuple[object, ...]]) -> RolloutDevice:
+    """One device of a rollout from its row."""
     return RolloutDevice(
         device=row.device,
         device_class=row.device_class,

@@ -13,7 +13,7 @@ from support.fleet_facts import Facts, make_reported, make_status, open_database
 from support.measurements import make_comparison, make_measurement
 from trimtab_deploy import steps
 from trimtab_deploy.steps import Outcome
-from trimtab_deploy.store import desired, devices, reports, rollouts, trials
+from trimtab_deploy.store import deployments, desired, devices, reports, rollouts, trials
 from trimtab_deploy.store.sqlite import Database
 from trimtab_deploy.targets import add_rollout, add_trial
 from trimtab_protocol.api import TrialSpec, TrialState
@@ -278,7 +278,7 @@ def test_reported_shows_progress_and_ends_nothing(run: Run) -> None:
             )
             facts.hear("a", reported)
             assert rollouts.get(db, "r").devices[0].state is expected
-        assert rollouts.busy_devices(db) == {"a"}
+        assert deployments.busy_devices(db) == {"a"}
 
     run(story)
 
