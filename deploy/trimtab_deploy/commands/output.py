@@ -13,6 +13,9 @@ from rich.table import Table
 from trimtab_protocol.base import WireModel
 from trimtab_protocol.reading import Reading
 
+PIPE_COLUMNS = 240
+"""Width when nobody looks: a line stays one line for `grep`."""
+
 
 def print_json(found: WireModel | Sequence[WireModel]) -> None:
     """The document, or a list of them, as JSON."""
@@ -27,7 +30,8 @@ def print_json(found: WireModel | Sequence[WireModel]) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table; a bare one when the output is not a terminal."""
-    Console().print(make_table(columns, rows))
+    width = None if sys.stdout.isatty() else PIPE_COLUMNS
+    Console(width=width).print(make_table(columns, rows))
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
