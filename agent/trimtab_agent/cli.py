@@ -1,6 +1,6 @@
 """`trimtab-agent run | measure | status`.
 
-Exit codes: 0 done, 1 a model or the disk failed, 2 the settings or the input are wrong, 130 Ctrl-C.
+Exit codes: 0 done, 1 the disk failed, 2 the settings, the model or the input are wrong, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from trimtab_protocol.errors import ConfigError, ErrorCode, ModelError, RejectedError, TrimtabError
+from trimtab_protocol.errors import ConfigError, ModelError, RejectedError, TrimtabError
 
 DEFAULT_CONFIG = "/etc/trimtab/agent.toml"
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except TrimtabError as error:
         print(f"error: [{error.code.value}] {error.message}", file=sys.stderr)
-        is_input = isinstance(error, ConfigError | RejectedError) or _is_unreadable(error)
+        is_input = isinstance(error, ConfigError | RejectedError | ModelError)
         return 2 if is_input else 1
 
 
@@ -68,10 +68,6 @@ def status(arguments: argparse.Namespace) -> int:
 
     print(read_status(arguments.config, as_json=arguments.json))
     return 0
-
-
-def _is_unreadable(error: TrimtabError) -> bool:
-    return isinstance(error, ModelError) and error.code is ErrorCode.MODEL_UNREADABLE
 
 
 def _parser() -> argparse.ArgumentParser:

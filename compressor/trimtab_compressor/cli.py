@@ -1,7 +1,7 @@
 """`trimtab-compressor`: make candidates, package them, and fit them to devices.
 
-Exit codes: 0 done; 2 wrong input or settings, or nothing keeps the budget; 130 interrupted; 1 the
-rest. An error is one line on stderr, `error: [code] message`; standard output carries results only.
+Exit codes: 0 done; 2 wrong input or settings, a control plane that cannot be reached, or nothing
+keeps the budget; 130 interrupted; 1 the rest. An error is one line on stderr, `error: [code] message`; standard output carries results only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ import sys
 from collections.abc import Sequence
 
 from trimtab_compressor.commands import fit, keys, package, push, recipes, run
-from trimtab_protocol.errors import ConfigError, RejectedError, TrimtabError
+from trimtab_protocol.errors import (
+    ConfigError,
+    ErrorCode,
+    RejectedError,
+    TransientError,
+    TrimtabError,
+)
 
 COMMANDS = {
     "keys": keys,
@@ -46,11 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
     except TrimtabError as error:
         print(f"error: [{error.code.value}] {error.message}", file=sys.stderr)
-        return EXIT_INPUT if isinstance(error, ConfigError | RejectedError) else EXIT_FAILED
+        return EXIT_INPUT if is_input_error(error) else EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted; what was finished is in the cache", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def is_input_error(error: TrimtabError) -> bool:
+    """Whether the person can mend it: what they gave, or where they pointed."""
+    is_unreadable = error.code is ErrorCode.MODEL_UNREADABLE
+    return is_unreadable or isinstance(error, ConfigError | RejectedError | TransientError)
 
 
 if __name__ == "__main__":
