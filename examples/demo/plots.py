@@ -3,54 +3,102 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from result import CandidateOnClass, DemoCandidate, DemoResult
+from result import DemoCandidate, DemoResult
 
 from trimtab_protocol.budget import Metric
+from trimtab_protocol.reading import Reading
+
+Pair = tuple[DemoCandidate, Reading]
+"""A candidate, and its p90 on the class that is drawn."""
 
 WIDTH, ROW, LEFT, RIGHT = 860, 26, 300, 40
 PLOT_HEIGHT = 320
 INK, GOOD, LIMIT = "currentColor", "#0a7d4f", "#b3261e"
 
 
+@dataclass(frozen=True)
+class Axis:
+    """A logarithmic axis from `low` to `high`, between two x positions."""
+
+    low: float
+    high: float
+    left: float
+    right: float
+
+    @classmethod
+    def around(cls, values: list[float], left: float, right: float = WIDTH - RIGHT) -> Axis:
+        """Wide enough for all values, which are above 0."""
+        return cls(min(values) * 0.85, max(values) * 1.15, left, right)
+
+    def at(self, value: float) -> float:
+        """The x position of a value."""
+        share = math.log(value / self.low) / math.log(self.high / self.low)
+        return self.left + (self.right - self.left) * share
+
+    def draw(self, top: float, bottom: float) -> Iterator[str]:
+        """Base line, ticks at 1, 2 and 5 of each decade, faint lines."""
+        yield _line(self.left, bottom, self.right, bottom, INK)
+        for exponent in range(
+            math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1
+        ):
+            for factor in (1, 2, 5):
+                value = factor * 10.0**exponent
+                if self.low <= value <= self.high:
+                    x = self.at(value)
+                    yield (
+                        f'<line x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" '
+                        f'stroke="{INK}" opacity=".15"/>'
+                    )
+                    yield _text(x, bottom + 16, f"{value:g}", anchor="middle")
+
+
 def plot_latency(result: DemoResult, device_class: str) -> str:
-    """p90 with its interval per candidate, and the budget as a line."""
+    """p90 with its interval per candidate on a logarithmic axis, and the budget as a line."""
     rows = list(_measured(result, device_class))
     limit = result.budgets[device_class].limits.get(Metric.P90_MS)
-    highest = max([_high(one) for _, one in rows] + [limit or 0.0]) * 1.05 or 1.0
-    height = ROW * (len(rows) + 3)
+    axis = Axis.around([*map(_low, rows), *map(_high, rows)] + ([limit] if limit else []), LEFT)
+    height = ROW * (len(rows) + 4)
     parts = [_text(LEFT, 18, f"{device_class}: p90 in ms, with 95 % interval", bold=True)]
-    for number, (candidate, one) in enumerate(rows):
-        y = ROW * (number + 2)
-        parts += _dot_row(candidate, one, y, highest)
+    parts += axis.draw(ROW * 1.5, height - ROW * 1.5)
+    for number, row in enumerate(rows):
+        parts += _dot_row(row, ROW * (number + 2.2), axis)
     if limit is not None:
-        x = _x(limit, highest)
-        parts.append(_line(x, ROW, x, height - ROW, LIMIT, dashed=True))
+        x = axis.at(limit)
+        parts.append(_line(x, ROW, x, height - ROW * 1.5, LIMIT, dashed=True))
         parts.append(_text(x + 4, ROW + 8, f"budget {limit:.4f}", colour=LIMIT))
     return _svg(height, parts)
 
 
 def plot_accuracy(result: DemoResult, device_class: str) -> str:
-    """Accuracy of the exported file against p90; up and left is better."""
-    rows = [row for row in _measured(result, device_class) if _accuracy(row[0]) is not None]
+    """Accuracy of the exported file against p90; up and left is better. Numbers name the dots."""
+    rows = [row for row in _measured(result, device_class) if _accuracy(row) is not None]
     if not rows:
         return ""
-    accuracies = [_accuracy(candidate) or 0.0 for candidate, _ in rows]
+    accuracies = [_accuracy(row) or 0.0 for row in rows]
     low, high = min(accuracies) - 0.001, max(accuracies) + 0.001
-    widest = max(_high(one) for _, one in rows) * 1.1 or 1.0
-    parts = [_text(60, 18, f"{device_class}: accuracy against p90 in ms", bold=True)]
-    for number, (candidate, one) in enumerate(rows):
-        reading = one.measurement.latency.p90_ms if one.measurement else None
-        x = 60 + (WIDTH - 260) * ((reading.value if reading and reading.value else 0.0) / widest)
-        y = 40 + (PLOT_HEIGHT - 80) * (1 - ((_accuracy(candidate) or 0.0) - low) / (high - low))
-        colour = GOOD if candidate.is_chosen else INK
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>')
-        parts.append(_text(x + 8, y + (4 if number % 2 else -4), _label(candidate), colour=colour))
-    parts.append(_line(60, PLOT_HEIGHT - 30, WIDTH - 20, PLOT_HEIGHT - 30, INK))
-    parts.append(_text(WIDTH - 130, PLOT_HEIGHT - 12, f"0 … {widest:.3f} ms"))
-    parts.append(_text(60, PLOT_HEIGHT - 12, f"{low:.4f} … {high:.4f}"))
-    return _svg(PLOT_HEIGHT, parts)
+    axis = Axis.around([_p90(row) for row in rows], 70, WIDTH - 300)
+    height = max(PLOT_HEIGHT, ROW * 0.75 * len(rows) + 60)
+    bottom = height - 40
+    parts = [_text(70, 18, f"{device_class}: accuracy against p90 in ms", bold=True)]
+    parts += axis.draw(40, bottom)
+    for share in (0.0, 0.5, 1.0):
+        y = bottom - (bottom - 50) * share
+        parts.append(_text(62, y + 4, f"{low + (high - low) * share:.4f}", anchor="end"))
+    for number, row in enumerate(rows, 1):
+        x = axis.at(_p90(row))
+        y = bottom - (bottom - 50) * ((_accuracy(row) or 0.0) - low) / (high - low)
+        colour = GOOD if row[0].is_chosen else INK
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
+        parts.append(
+            _text(x, y - 8 if number % 2 else y + 18, str(number), colour=colour, anchor="middle")
+        )
+        label = f"{number}  {_label(row[0])}"
+        parts.append(_text(WIDTH - 280, 40 + number * ROW * 0.75, label, colour=colour))
+    return _svg(height, parts)
 
 
 def plot_size(result: DemoResult) -> str:
@@ -70,43 +118,39 @@ def plot_size(result: DemoResult) -> str:
     return _svg(ROW * (len(rows) + 1), parts)
 
 
-def _measured(
-    result: DemoResult, device_class: str
-) -> Iterator[tuple[DemoCandidate, CandidateOnClass]]:
+def _measured(result: DemoResult, device_class: str) -> Iterator[Pair]:
     for candidate in result.candidates:
         for one in candidate.classes:
             measurement = one.measurement if one.device_class == device_class else None
             if measurement is not None and measurement.latency.p90_ms.value is not None:
-                yield candidate, one
+                yield candidate, measurement.latency.p90_ms
 
 
-def _dot_row(
-    candidate: DemoCandidate, one: CandidateOnClass, y: float, highest: float
-) -> Iterator[str]:
-    assert one.measurement is not None
-    reading = one.measurement.latency.p90_ms
-    colour = GOOD if candidate.is_chosen else INK
-    low, high = _x(reading.low_or_value(), highest), _x(reading.high_or_value(), highest)
-    yield _text(LEFT - 8, y + 4, _label(candidate), colour=colour, anchor="end")
-    yield _line(low, y, high, y, colour)
-    yield f'<circle cx="{_x(reading.known(), highest):.1f}" cy="{y}" r="4" fill="{colour}"/>'
+def _dot_row(row: Pair, y: float, axis: Axis) -> Iterator[str]:
+    colour = GOOD if row[0].is_chosen else INK
+    yield _text(LEFT - 8, y + 4, _label(row[0]), colour=colour, anchor="end")
+    yield _line(axis.at(_low(row)), y, axis.at(_high(row)), y, colour)
+    yield f'<circle cx="{axis.at(_p90(row)):.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
 
 
 def _label(candidate: DemoCandidate) -> str:
     return f"{candidate.recipe} ({candidate.format.value})"
 
 
-def _accuracy(candidate: DemoCandidate) -> float | None:
-    return candidate.quality.exact if candidate.quality is not None else None
+def _accuracy(row: Pair) -> float | None:
+    return row[0].quality.exact if row[0].quality is not None else None
 
 
-def _high(one: CandidateOnClass) -> float:
-    assert one.measurement is not None
-    return one.measurement.latency.p90_ms.high_or_value()
+def _p90(row: Pair) -> float:
+    return row[1].known()
 
 
-def _x(value: float, highest: float) -> float:
-    return LEFT + (WIDTH - LEFT - RIGHT) * value / highest
+def _low(row: Pair) -> float:
+    return row[1].low_or_value()
+
+
+def _high(row: Pair) -> float:
+    return row[1].high_or_value()
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, *, dashed: bool = False) -> str:
@@ -120,9 +164,9 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str, *, dashed: bo
 def _text(
     x: float, y: float, text: str, *, colour: str = INK, anchor: str = "start", bold: bool = False
 ) -> str:
-    weight = ' font-weight="600"' if bold else ""
+    weight = ";font-weight:600" if bold else ""
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" style="fill:{colour}"{weight}>'
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" style="fill:{colour}{weight}">'
         f"{html.escape(text)}</text>"
     )
 

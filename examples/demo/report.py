@@ -15,7 +15,7 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 13px; }
-th, td { text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }
+td { white-space: pre-line; } th, td { text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }
 th:nth-child(-n+3), td:nth-child(-n+3) { text-align: left; }
 tr.chosen td { font-weight: 600; color: var(--good); }
 figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; }
