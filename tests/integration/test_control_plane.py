@@ -333,6 +333,16 @@ def test_the_commands_take_an_artifact_from_push_to_committed(desk: Scene, tmp_p
     rolled = cli("rollout", "create", "kws@1", "--stage", "count=1", "--wait", *data)
     assert rolled.returncode == 0, rolled.stdout + rolled.stderr
     assert "committed" in rolled.stdout
+    rollout_id = desk.control.client().rollouts()[0].rollout_id
+    for command in (
+        ("device", "show", "pi-1"),
+        ("artifact", "show", "kws@1"),
+        ("rollout", "show", rollout_id),
+        ("rollout", "watch", rollout_id),
+    ):
+        shown = cli(*command, *data)
+        assert shown.returncode == 0, shown.stderr
+        assert command[-1] in shown.stdout
     for command in (("device", "list"), ("artifact", "list"), ("rollout", "list")):
         for option in ((), ("--json",)):
             assert cli(*command, *option, *data).returncode == 0
