@@ -343,9 +343,9 @@ def test_the_commands_take_an_artifact_from_push_to_committed(desk: Scene, tmp_p
         shown = cli(*command, *data)
         assert shown.returncode == 0, shown.stderr
         assert command[-1] in shown.stdout
-    for command in (("device", "list"), ("artifact", "list"), ("rollout", "list")):
+    for noun in ("device", "artifact", "rollout"):
         for option in ((), ("--json",)):
-            assert cli(*command, *option, *data).returncode == 0
+            assert cli(noun, "list", *option, *data).returncode == 0
 
 
 def test_a_waited_for_rollout_that_is_refused_exits_with_3(desk: Scene) -> None:
