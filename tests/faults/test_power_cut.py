@@ -22,19 +22,32 @@ NEW = make_artifact("digits", 2, bytes(i % 241 for i in range(4 * CHUNK)), chunk
 
 
 class Breaker:
-    """Cuts the power before the n-th step, after tearing what that step had not made durable."""
+    """Cuts the power before the n-th step. What was not synced by then is torn: half of it is lost."""
 
-    def __init__(self, cut_before: int | None = None) -> None:
+    def __init__(self, root: Path, cut_before: int | None = None) -> None:
         self.cut_before = cut_before
         self.steps: list[tuple[str, str]] = []
+        self._payloads = root / "payloads"
+        self._durable = {path.stat().st_ino for path in self._files()}
 
     def __call__(self, step: str, path: Path) -> None:
         if self.cut_before == len(self.steps):
-            if step == "fsync" and path.is_file():
-                content = path.read_bytes()
-                path.write_bytes(content[: len(content) // 2])  # only half had reached the disk
+            self._tear(step, path)
             raise PowerCut
         self.steps.append((step, path.name))
+        if step == "fsync" and path.is_file():
+            self._durable.add(path.stat().st_ino)
+
+    def _tear(self, step: str, path: Path) -> None:
+        unsynced = [file for file in self._files() if file.stat().st_ino not in self._durable]
+        if step == "fsync" and path.is_file():
+            unsynced.append(path)
+        for file in unsynced:
+            content = file.read_bytes()
+            file.write_bytes(content[: len(content) // 2])
+
+    def _files(self) -> list[Path]:
+        return list(self._payloads.iterdir()) if self._payloads.is_dir() else []
 
 
 def updated(root: Path, breaker: Breaker) -> None:
@@ -55,8 +68,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def count_steps(prepared: Path, folder: Path) -> list[tuple[str, str]]:
-    breaker = Breaker()
     shutil.copytree(prepared, folder, symlinks=True)
+    breaker = Breaker(folder)
     updated(folder, breaker)
     return breaker.steps
 
@@ -71,7 +84,7 @@ def test_a_power_cut_before_any_step_of_an_update_leaves_one_whole_model(
         folder = tmp_path / f"cut-{number}"
         shutil.copytree(prepared, folder, symlinks=True)
         with pytest.raises(PowerCut):
-            updated(folder, Breaker(number))
+            updated(folder, Breaker(folder, number))
         survivor = AgentRig(folder)
         active = survivor.active()  # asserts that it is whole
         assert str(active) in {"digits@1", "digits@2"}, (number, steps[number])
@@ -100,14 +113,14 @@ def test_a_power_cut_at_each_step_of_going_back_leaves_one_whole_model(
         device.settle()
 
     shutil.copytree(base, tmp_path / "uncut", symlinks=True)
-    breaker = Breaker()
+    breaker = Breaker(tmp_path / "uncut")
     back(tmp_path / "uncut", breaker)
     assert str(AgentRig(tmp_path / "uncut").active()) == "digits@1"
     for number in range(len(breaker.steps)):
         folder = tmp_path / f"cut-{number}"
         shutil.copytree(base, folder, symlinks=True)
         with pytest.raises(PowerCut):
-            back(folder, Breaker(number))
+            back(folder, Breaker(folder, number))
         survivor = AgentRig(folder)
         assert str(survivor.active()) in {"digits@1", "digits@2"}, breaker.steps[number]
         survivor.desire(*OLD, deployment_id="back-to-1")

@@ -136,12 +136,17 @@ def whole_chunks(folder: Path, payload: bytes, chunk_bytes: int = 16 * 1024) -> 
     }
 
 
-def test_a_restart_of_the_broker_in_mid_download_is_survived(site: Site) -> None:
+@pytest.mark.parametrize("is_forgetful", [False, True], ids=["orderly", "crashed-and-forgot"])
+def test_a_restart_of_the_broker_in_mid_download_is_survived(
+    site: Site, is_forgetful: bool
+) -> None:
     site.plane.chunk_delay_s = 0.004
     site.agent.start()
     site.plane.desire(*make_real_artifact(1, padding_bytes=4_000_000, chunk_bytes=16 * 1024))
     site.plane.wait_for("a third of it", lambda: len(site.plane.requested) > 80)
     before = len(site.plane.requested)
+    if is_forgetful:
+        site.broker.crash_and_forget()
     site.broker.restart()
     site.plane.wait_for_state(DeploymentState.COMMITTED)
     assert before < 245 <= len(site.plane.requested)
@@ -246,14 +251,15 @@ def waiting_reports(site: Site) -> list[str]:
 def test_a_report_is_repeated_until_it_is_acknowledged_even_by_a_new_process(site: Site) -> None:
     site.plane.is_acknowledging = False
     site.agent.start()
-    site.plane.desire(*make_real_artifact(1))
-    site.plane.wait_for_state(DeploymentState.COMMITTED)
+    site.plane.wait_for("birth", lambda: bool(site.plane.births))
+    site.plane.ask(*make_real_artifact(1))
+    site.plane.wait_for_trial()
     site.agent.kill()
-    arrived = site.plane.report_arrivals.count("d1.committed")
+    arrived = site.plane.report_arrivals.count("t1.trial")
     site.plane.is_acknowledging = True
     site.agent.start()
     site.plane.wait_for(
-        "the repeat", lambda: site.plane.report_arrivals.count("d1.committed") > arrived
+        "the repeat", lambda: site.plane.report_arrivals.count("t1.trial") > arrived
     )
     until = time.monotonic() + 10
     while waiting_reports(site) and time.monotonic() < until:

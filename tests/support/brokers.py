@@ -74,6 +74,11 @@ class BrokerProcess:
                 self._process.wait()
             self._process = None
 
+    def crash_and_forget(self) -> None:
+        """kill -9, and what it had kept on disk is lost."""
+        self.stop(signal.SIGKILL)
+        (self._folder / "mosquitto.db").unlink(missing_ok=True)
+
     def restart(self, down_s: float = 0.5) -> None:
         self.stop()
         time.sleep(down_s)
