@@ -30,7 +30,12 @@ from trimtab_protocol.errors import (
     TrimtabError,
     error_from_code,
 )
-from trimtab_protocol.lifecycle import DeploymentEvent, DeploymentState, is_final
+from trimtab_protocol.lifecycle import (
+    DeploymentEvent,
+    DeploymentState,
+    is_final,
+    may_supersede,
+)
 from trimtab_protocol.manifest import ArtifactRef, Manifest
 from trimtab_protocol.messages import Desired, DesiredModel
 from trimtab_protocol.signing import read_manifest, verify_manifest
@@ -77,9 +82,10 @@ class Deployments:
                 self._resume_one(name, record)
 
     def take(self, desired: Desired) -> None:
-        """A desired state arrived: reconcile every model name in it."""
+        """A desired state arrived: reconcile every model name in it, cancel what it left out."""
         self._desired = dict(desired.models)
         self._unreconciled = dict.fromkeys(self._desired, "")
+        self._cancel_unwanted()
         self._take_up_unreconciled()
 
     def work(self) -> None:
@@ -102,6 +108,18 @@ class Deployments:
         return any(row is not None and row.state in HEAVY_STATES for row in records)
 
     # Deciding what to begin
+
+    def _cancel_unwanted(self) -> None:
+        """A deployment that is no longer desired ends; what was committed stays. [P-4.9]"""
+        for name in self._journal.names():
+            record = self._journal.newest(name)
+            if name in self._desired or record is None or is_final(record.state):
+                continue
+            if may_supersede(record.state):
+                self._supersede(name, "no longer desired")
+            else:
+                reason = RejectedError("no longer desired", code=ErrorCode.REJECTED_SUPERSEDED)
+                self._roll_back(name, reason, next_desire=False)
 
     def _take_up_unreconciled(self) -> None:
         """A name whose journal the disk refuses now must neither be lost nor keep others waiting."""
@@ -128,7 +146,7 @@ class Deployments:
             )
             self._roll_back(name, reason, next_desire=False)
         elif decision.is_superseding:
-            self._supersede(name, wanted.deployment_id)
+            self._supersede(name, f"superseded by {wanted.deployment_id}")
         record = DeploymentRecord(
             deployment_id=wanted.deployment_id, signed=wanted.signed, policy=wanted.policy
         )
@@ -143,8 +161,8 @@ class Deployments:
         except TrimtabError:
             return None  # it fails with this reason when it is begun
 
-    def _supersede(self, name: str, newer_id: str) -> None:
-        reason = RejectedError(f"superseded by {newer_id}", code=ErrorCode.REJECTED_SUPERSEDED)
+    def _supersede(self, name: str, why: str) -> None:
+        reason = RejectedError(why, code=ErrorCode.REJECTED_SUPERSEDED)
         self._tools.bench.release(name)
         self._journal.save(name, self._journal.deployment(name).moved(E.SUPERSEDE, reason))
 

@@ -5,7 +5,7 @@ Rules:
     2. A message that is malformed, or of a device that nobody knows, is dropped and counted; the
        first of each kind from each device is logged.
     3. A report is acknowledged when the transaction that holds it is on disk; a repeat is
-       acknowledged again and changes nothing. [P-4.4]
+       acknowledged again and changes nothing. [P-4.4] One of a newer kind is counted and given up.
     4. When the database cannot be written, the batch is tried again: nothing is acknowledged, the
        devices keep their reports.
 """
@@ -32,6 +32,7 @@ from trimtab_protocol.messages import (
     EventReport,
     Get,
     Message,
+    ReportBase,
     Reported,
     Status,
     TrialReport,
@@ -172,7 +173,20 @@ class Inbox:
             return Heard(device, READERS[leaf](incoming.payload), incoming.is_retained)
         except ProtocolError as error:
             self._drop(error.code.value, device, error.message)
+            self._give_up(incoming)
             return None
+
+    def _give_up(self, incoming: Incoming) -> None:
+        """Acknowledge a report of a newer kind, or its device would repeat it for ever. [P-4.10]"""
+        try:
+            topic = parse_topic(incoming.topic)
+            if not isinstance(topic, DeviceTopic) or self._leaf_of(topic) is not Leaf.REPORT:
+                return
+            report_id = parse_message(ReportBase, incoming.payload).report_id
+        except ProtocolError:
+            return
+        ack_topic = device_topic(self._site, topic.device, Leaf.ACK)
+        self._publisher.publish(ack_topic, encode(Ack(report_ids=(report_id,))))
 
     def _leaf_of(self, topic: DeviceTopic | ChunkTopic) -> Leaf:
         if topic.site != self._site:

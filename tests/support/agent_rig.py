@@ -207,6 +207,11 @@ class AgentRig:
         self.deployments.take(Desired(sequence=number, models=self._desired))
         return deployment_id
 
+    def desire_nothing(self) -> None:
+        """The control plane takes back every desire."""
+        self._desired.clear()
+        self.deployments.take(Desired(sequence=next(self._sequence), models={}))
+
     def offer(self, signed: SignedManifest, payload: bytes) -> None:
         """The control plane can deliver this payload."""
         self.delivery.payloads[read_manifest(signed).payload.sha256] = payload

@@ -385,6 +385,34 @@ def test_a_failed_deployment_is_not_tried_again_by_itself(rig_with_old: AgentRig
     assert len(rig_with_old.children.jobs) == jobs
 
 
+@pytest.mark.parametrize(
+    ("state", "end"),
+    [
+        (DeploymentState.FETCHING, DeploymentState.FAILED),
+        (DeploymentState.PROBING, DeploymentState.FAILED),
+        (DeploymentState.PROBATION, DeploymentState.ROLLED_BACK),
+    ],
+)
+def test_what_is_no_longer_desired_ends_and_the_last_good_one_stays(
+    rig_with_old: AgentRig, state: DeploymentState, end: DeploymentState
+) -> None:
+    """[P-4.9]."""
+    rig_with_old.desire(*artifact(2, NEW))
+    rig_with_old.run_until(state)
+    rig_with_old.desire_nothing()
+    rig_with_old.settle()
+    assert rig_with_old.state() is end
+    assert rig_with_old.error_code() is ErrorCode.REJECTED_SUPERSEDED
+    assert str(rig_with_old.active()) == "digits@1"
+
+
+def test_a_committed_model_stays_when_it_is_no_longer_mentioned(rig_with_old: AgentRig) -> None:
+    rig_with_old.desire_nothing()
+    rig_with_old.settle()
+    assert rig_with_old.state() is DeploymentState.COMMITTED
+    assert str(rig_with_old.active()) == "digits@1"
+
+
 def test_two_models_on_one_device_do_not_touch_each_other(rig_with_old: AgentRig) -> None:
     signed, payload = make_artifact("letters", 1, NEW, chunk_bytes=CHUNK)
     rig_with_old.desire(signed, payload, name="letters")

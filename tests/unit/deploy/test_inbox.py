@@ -95,6 +95,19 @@ def test_reports_of_a_batch_are_stored_then_acknowledged_per_device(desk: Desk) 
     asyncio.run(story())
 
 
+def test_a_report_of_a_newer_kind_is_counted_and_given_up(desk: Desk) -> None:
+    """[P-4.10]."""
+
+    async def story() -> None:
+        await desk.add("a")
+        payload = b'{"kind": "new", "report_id": "n-1", "sent_at": 1.0, "schema_version": "1.7"}'
+        await desk.inbox.handle([incoming("a", "report", payload)])
+        assert desk.acks() == {"a": ("n-1",)}
+        assert desk.inbox.dropped["protocol.malformed"] == 1
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("topic", "payload", "kind"),
     [
