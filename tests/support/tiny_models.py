@@ -21,7 +21,7 @@ WIDTH = 256
 def make_onnx(scale: float = 2.0, *, padding_bytes: int = 0, layers: int = 0) -> bytes:
     """The bytes of a model file."""
     nodes = [helper.make_node("Mul", ["x", "scale"], ["scaled" if layers else "y"])]
-    weights = [numpy_helper.from_array(numpy.float32([scale]).reshape(1), "scale")]
+    weights = [numpy_helper.from_array(numpy.array([scale], numpy.float32).reshape(1), "scale")]
     if layers:
         spread = numpy.zeros((4, WIDTH), numpy.float32)
         spread[:, :4] = numpy.eye(4)
@@ -64,7 +64,7 @@ def make_real_artifact(
 ) -> tuple[SignedManifest, bytes]:
     """A signed artifact that ONNX Runtime loads; `golden_scale` makes its golden vectors lie."""
     payload = make_onnx(scale, padding_bytes=padding_bytes, layers=layers)
-    x = numpy.float32([[1, 2, 3, 4]])
+    x = numpy.array([[1, 2, 3, 4]], numpy.float32)
     y = x * numpy.float32(golden_scale if golden_scale is not None else scale)
     vector = GoldenVector(
         inputs={"x": pack_tensor("float32", (1, 4), x.tobytes())},
