@@ -41,9 +41,9 @@ def measure_file(
         is_spinning_allowed=is_spinning_allowed,
         lock="/tmp/trimtab-measure.lock",  # noqa: S108 - the same lock as the resident's default
     )
-    slug = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-.")[:64] or "model"
+    slug = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")[:64] or "model"
     subject = Subject(
-        artifact=ArtifactRef(name=slug, version=1, sha256=hash_file(path)),
+        artifact=ArtifactRef(name=slug, version=1, sha256=_digest(path)),
         runtime=RUNTIME_FOR[model_format],
         model_path=str(path),
         size_bytes=path.stat().st_size,
@@ -117,6 +117,15 @@ def _format_of(path: Path) -> ModelFormat:
         raise ModelError(
             f"{path} ends in {path.suffix or 'nothing'}; known are {known}",
             code=ErrorCode.MODEL_UNREADABLE,
+        ) from error
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hash_file(path)
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}", code=ErrorCode.MODEL_UNREADABLE
         ) from error
 
 

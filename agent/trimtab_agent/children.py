@@ -8,9 +8,11 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+from trimtab_agent.disk import storage_errors
 from trimtab_agent.events import ChildFinished
 from trimtab_agent.measure.jobs import Job, JobResult
 from trimtab_agent.processes import kill_group, read_tail, start_module
@@ -44,14 +46,25 @@ class ProcessRunner:
         self._job_id = ""
 
     def start(self, job: Job) -> None:
-        """Start the child; a thread waits for its end."""
-        folder = Path(tempfile.mkdtemp(prefix="trimtab-job-"))
-        (folder / "job").write_text(job.model_dump_json())
-        arguments = [str(folder / "job"), str(folder / "result"), str(os.getpid())]
-        self._job_id = job.job_id
-        self._process = start_module(
-            "trimtab_agent.measure.child", arguments, stderr_path=folder / "stderr"
-        )
+        """Start the child; a thread waits for its end.
+
+        Raises:
+            StorageError: There is no room for its files or no process to be had.
+        """
+        self._process = None  # what ran before has ended; its pid may be somebody else's now
+        with (
+            storage_errors("start a child in", Path(tempfile.gettempdir())),
+            ExitStack() as undo,
+        ):
+            folder = Path(tempfile.mkdtemp(prefix="trimtab-job-"))
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            (folder / "job").write_text(job.model_dump_json())
+            arguments = [str(folder / "job"), str(folder / "result"), str(os.getpid())]
+            self._job_id = job.job_id
+            self._process = start_module(
+                "trimtab_agent.measure.child", arguments, stderr_path=folder / "stderr"
+            )
+            undo.pop_all()
         threading.Thread(
             target=self._wait, args=(job.job_id, self._process, folder), name="child", daemon=True
         ).start()
@@ -72,8 +85,10 @@ class ProcessRunner:
             detail = f"the job did not end within {self._max_job_s:.0f} s"
             result = JobResult(job_id=job_id, error_code=ErrorCode.MODEL_TIMEOUT, detail=detail)
         shutil.rmtree(folder, ignore_errors=True)
-        if job_id not in self._killed_job_ids:
-            self._put_event(ChildFinished(result))
+        if job_id in self._killed_job_ids:
+            self._killed_job_ids.discard(job_id)
+            return
+        self._put_event(ChildFinished(result))
 
 
 def _read_result(job_id: str, return_code: int, folder: Path) -> JobResult:

@@ -10,8 +10,11 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from trimtab_protocol.errors import ConfigError, ModelError, RejectedError, TrimtabError
+
+Number = TypeVar("Number", int, float)
 
 DEFAULT_CONFIG = "/etc/trimtab/agent.toml"
 
@@ -78,9 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(command=run)
     one = commands.add_parser("measure", help="measure a model file on this machine")
     one.add_argument("model", type=Path, help="a .onnx or .tflite file")
-    one.add_argument("--threads", type=_positive, default=1)
-    one.add_argument("--processes", type=_positive, default=5, help="fresh processes (default 5)")
-    one.add_argument("--seconds", type=float, default=2.0, help="timed seconds per process")
+    one.add_argument("--threads", type=_between(1, 256, int), default=1)
+    one.add_argument(
+        "--processes", type=_between(1, 50, int), default=5, help="fresh processes (default 5)"
+    )
+    one.add_argument(
+        "--seconds", type=_between(0, 600, float), default=2.0, help="timed seconds per process"
+    )
     one.add_argument("--spinning", action="store_true", help="let idle runtime threads spin")
     one.add_argument("--json", action="store_true")
     one.set_defaults(command=measure)
@@ -91,11 +98,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, found {value}")
-    return value
+def _between(low: Number, high: Number, kind: Callable[[str], Number]) -> Callable[[str], Number]:
+    """What MeasureSpec allows, said in the words of the command line."""
+
+    def parse(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be from {low} to {high}, found {text}")
+        return value
+
+    return parse
 
 
 if __name__ == "__main__":

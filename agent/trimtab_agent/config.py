@@ -136,8 +136,8 @@ def load_config(path: Path) -> LoadedConfig:
     Raises:
         ConfigError: Names the file, the key and what was found.
     """
-    config = _parse(path)
     folder = path.resolve().parent
+    config = _resolve_paths(_parse(path), folder)
     return LoadedConfig(
         config=config,
         folder=folder,
@@ -167,6 +167,14 @@ def _parse(path: Path) -> AgentConfig:
         raise ConfigError(f"configuration {path}: {describe_validation_error(error)}") from error
 
 
+def _resolve_paths(config: AgentConfig, folder: Path) -> AgentConfig:
+    mqtt, measure = config.mqtt, config.measure
+    if mqtt.tls_ca is not None:
+        mqtt = mqtt.model_copy(update={"tls_ca": str(folder / mqtt.tls_ca)})
+    measure = measure.model_copy(update={"lock": str(folder / measure.lock)})
+    return config.model_copy(update={"mqtt": mqtt, "measure": measure})
+
+
 def _load_credentials(path: Path) -> DeviceCredentials:
     text = _read(path, "credentials", "write them with `trimtab-deploy device add NAME --out FILE`")
     try:
@@ -176,7 +184,7 @@ def _load_credentials(path: Path) -> DeviceCredentials:
 
 
 def _load_key(folder: Path, text: str) -> tuple[str, bytes]:
-    is_file = text.endswith(".pub") or os.sep in text
+    is_file = not _is_key(text) and (text.endswith(".pub") or os.sep in text)
     source = (
         _read(folder / text, "trusted key", "copy the public half, NAME.pub") if is_file else text
     )
@@ -185,3 +193,12 @@ def _load_key(folder: Path, text: str) -> tuple[str, bytes]:
     except ConfigError as error:
         raise ConfigError(f"trusted_keys {text[:60]!r}: {error.message}") from error
     return key_id_of(key), key
+
+
+def _is_key(text: str) -> bool:
+    """Base64 uses "/" too, so a slash alone does not make a path."""
+    try:
+        decode_key(text)
+    except ConfigError:
+        return False
+    return True

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from trimtab_agent import systemd
 from trimtab_agent.deployments import Deployments
@@ -197,7 +198,7 @@ class Daemon:
         try:
             act()
         except ProtocolError as error:
-            self._drop(error)
+            self._guard(partial(self._drop, error))  # its report may meet a full disk
         except StorageError as error:
             log.error("storage: %s; what is active stays active", error)
         except TrimtabError as error:

@@ -106,7 +106,7 @@ def _read(path: Path) -> str:
 
 
 def _fields(text: str, name: str) -> list[str]:
-    pattern = rf"^{re.escape(name)}\s*:\s*(.+)$"
+    pattern = rf"^{re.escape(name)}[ \t]*:[ \t]*(\S.*)$"
     return [match.strip() for match in re.findall(pattern, text, re.MULTILINE)]
 
 

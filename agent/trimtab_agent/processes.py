@@ -22,9 +22,14 @@ ENVIRONMENT_DENIED = ("PYTHONSTARTUP",)
 def start_module(
     module: str, arguments: list[str], *, stderr_path: Path
 ) -> subprocess.Popen[bytes]:
-    """Start `python -m module` in its own process group; stderr goes to a file."""
+    """Start `python -m module` in its own process group; its output goes to a file.
+
+    Its temporary files lie beside that file, so that whoever removes the folder removes them too,
+    even if the child was killed.
+    """
     environment = {k: v for k, v in os.environ.items() if k not in ENVIRONMENT_DENIED}
     environment["ORT_DISABLE_TELEMETRY"] = "1"
+    environment["TMPDIR"] = str(stderr_path.parent)
     with stderr_path.open("wb") as stderr:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],

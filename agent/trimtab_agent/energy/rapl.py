@@ -78,5 +78,5 @@ def open_rapl(sys_root: Path = Path("/sys")) -> Rapl | NoSensor:
 def _name(folder: Path) -> str:
     try:
         return (folder / "name").read_text().strip()
-    except OSError:
+    except (OSError, ValueError):
         return ""

@@ -2,8 +2,9 @@
 
     dynamic energy = energy of the load window - mean idle power * its duration
 
-The spread of idle power is the resolution: a dynamic power below three times that spread is
-"below resolution", and no number is given. Negative values are never clamped.
+The spread of idle power is the resolution: a dynamic power that is not above three times that
+spread is "below resolution", and no number is given; so a counter that stands still, as some
+virtual machines have, gives no figure either. Negative values are never clamped.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def energy_per_inference(idle: Sequence[Window], load: Sequence[Window]) -> Read
     floor_mw = statistics.mean(idle_mw)
     noise_mw = statistics.stdev(idle_mw)
     dynamic_mw = [window.power_mw - floor_mw for window in load]
-    if statistics.median(dynamic_mw) < RESOLUTION_SIGMAS * noise_mw:
+    if statistics.median(dynamic_mw) <= RESOLUTION_SIGMAS * noise_mw:
         return absent(
             f"below resolution: {statistics.median(dynamic_mw):.0f} mW over an idle power "
             f"that varies by {noise_mw:.0f} mW"

@@ -27,6 +27,7 @@ from trimtab_agent.energy.windows import Window, energy_per_inference
 from trimtab_agent.measure import statistics as stats
 from trimtab_agent.measure.jobs import Settings, Subject, WorkerJob, WorkerResult
 from trimtab_agent.processes import kill_group, read_tail, start_module
+from trimtab_agent.runtimes.base import code_of_failure
 from trimtab_protocol.errors import (
     ErrorCode,
     ModelError,
@@ -98,14 +99,14 @@ def measure(bench: Bench, subject: Subject, spec: MeasureSpec) -> Measurement:
     Raises:
         ModelError: A process failed; the first failure ends the measurement.
     """
-    started_at, began = time.time(), time.monotonic()
     with machine_lock(bench.settings.lock):
+        started_at, began = time.time(), time.monotonic()
         results = []
         for number in range(spec.processes):
             results.append(_run_one(bench, subject, spec, number))
             bench.on_progress(number + 1, spec.processes)
         energy = measure_energy(bench, subject, spec)
-    duration_s = time.monotonic() - began
+        duration_s = time.monotonic() - began
     return assemble(
         bench.settings, Findings(subject, spec, results, energy, started_at, duration_s)
     )
@@ -119,9 +120,9 @@ def compare(
     Raises:
         ModelError: A process of either failed.
     """
-    started_at, began = time.time(), time.monotonic()
     results: dict[int, list[WorkerResult]] = {0: [], 1: []}
     with machine_lock(bench.settings.lock):
+        started_at, began = time.time(), time.monotonic()
         for number in range(spec.processes):
             order = (0, 1) if number % 2 == 0 else (1, 0)
             for which in order:
@@ -129,7 +130,7 @@ def compare(
                 results[which].append(_run_one(bench, subject, spec, number))
             bench.on_progress(number + 1, spec.processes)
         energies = [measure_energy(bench, subject, spec) for subject in (candidate, incumbent)]
-    duration_s = time.monotonic() - began
+        duration_s = time.monotonic() - began
     first, second = (
         assemble(
             bench.settings,
@@ -280,8 +281,18 @@ def machine_lock(path: str | None) -> Iterator[None]:
 
 
 def _open_lock(path: Path) -> int:
+    """Open the lock of all users; made only if it is not there.
+
+    In a sticky folder such as /tmp the kernel refuses O_CREAT on another user's file, even to root
+    (fs.protected_regular, Documentation/admin-guide/sysctl/fs.rst).
+    """
     try:
-        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            os.fchmod(descriptor, 0o644)  # whatever the umask is
+            return descriptor
     except OSError as error:
         raise StorageError(f"cannot open the measuring lock {path}: {error.strerror}") from error
 
@@ -350,6 +361,5 @@ def _crash(return_code: int, stderr: str) -> TrimtabError:
     how = f"ended with code {return_code}"
     if return_code < 0:
         how = f"was killed by {signal.Signals(-return_code).name}"
-    is_memory = "bad_alloc" in stderr or "MemoryError" in stderr or "Cannot allocate" in stderr
-    code = ErrorCode.MODEL_MEMORY if is_memory else ErrorCode.MODEL_CRASH
+    code = code_of_failure(stderr, ErrorCode.MODEL_CRASH)
     return ModelError(f"the process that ran the model {how}: {stderr}", code=code)

@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from trimtab_protocol.errors import ErrorCode
+
 if TYPE_CHECKING:
     import numpy
+
+MEMORY_WORDS = ("bad_alloc", "MemoryError", "Cannot allocate", "Failed to allocate memory")
+"""How Python, C++, the C library and ONNX Runtime say that there is no memory left."""
+
+
+def code_of_failure(text: str, otherwise: ErrorCode) -> ErrorCode:
+    """`model.memory` if a library's words say so, which mostly tell it in no other way."""
+    return ErrorCode.MODEL_MEMORY if any(word in text for word in MEMORY_WORDS) else otherwise
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimtab_agent.runtimes.base import InputSpec, LoadedModel, RuntimeIdentity
+from trimtab_agent.runtimes.base import (
+    InputSpec,
+    LoadedModel,
+    RuntimeIdentity,
+    code_of_failure,
+)
 from trimtab_protocol.errors import ErrorCode, ModelError
 
 if TYPE_CHECKING:
@@ -42,7 +47,8 @@ class LiteRt:
             interpreter = self._library.Interpreter(model_path=str(path), num_threads=threads)
             interpreter.allocate_tensors()
         except Exception as error:
-            raise ModelError(f"{self._package} cannot load it: {error}") from error
+            code = code_of_failure(str(error), ErrorCode.MODEL_LOAD)
+            raise ModelError(f"{self._package} cannot load it: {error}", code=code) from error
         return LiteRtModel(interpreter)
 
 
@@ -75,9 +81,8 @@ class LiteRtModel:
             try:
                 invoke()
             except (RuntimeError, ValueError) as error:
-                raise ModelError(
-                    f"LiteRT cannot run it: {error}", code=ErrorCode.MODEL_CRASH
-                ) from error
+                code = code_of_failure(str(error), ErrorCode.MODEL_CRASH)
+                raise ModelError(f"LiteRT cannot run it: {error}", code=code) from error
             return None
 
         return infer

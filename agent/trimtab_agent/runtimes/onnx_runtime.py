@@ -7,7 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimtab_agent.runtimes.base import InputSpec, LoadedModel, RuntimeIdentity
+from trimtab_agent.runtimes.base import (
+    InputSpec,
+    LoadedModel,
+    RuntimeIdentity,
+    code_of_failure,
+)
 from trimtab_protocol.errors import ErrorCode, ModelError
 
 if TYPE_CHECKING:
@@ -55,7 +60,8 @@ class OnnxRuntime:
         try:
             session = self._library.InferenceSession(str(path), options, providers=PROVIDERS)
         except Exception as error:
-            raise ModelError(f"ONNX Runtime cannot load it: {error}") from error
+            code = code_of_failure(str(error), ErrorCode.MODEL_LOAD)
+            raise ModelError(f"ONNX Runtime cannot load it: {error}", code=code) from error
         return OnnxModel(session)
 
 
@@ -78,9 +84,8 @@ class OnnxModel:
             try:
                 self._results = run(names, arrays)
             except Exception as error:
-                raise ModelError(
-                    f"ONNX Runtime cannot run it: {error}", code=ErrorCode.MODEL_CRASH
-                ) from error
+                code = code_of_failure(str(error), ErrorCode.MODEL_CRASH)
+                raise ModelError(f"ONNX Runtime cannot run it: {error}", code=code) from error
             return None
 
         return infer
