@@ -119,6 +119,5 @@ def test_a_disk_that_fails_is_a_storage_error(
 
     with PartFile(tmp_path / "p", PAYLOAD) as part:
         monkeypatch.setattr(os, call, fail)
-        act = {"pread": part.missing, "pwrite": lambda: part.write(0, chunk(0))}[call]
         with pytest.raises(StorageError, match="Input/output error"):
-            act()
+            part.write(0, chunk(0)) if call == "pwrite" else part.missing()

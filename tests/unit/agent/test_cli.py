@@ -1,0 +1,259 @@
+"""The command line: exit codes, one line for each error, and what a person at the device sees."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.agent_rig import AgentRig
+from support.artifacts import make_artifact
+from support.factories import OWNER_KEY, a_measurement
+from support.tiny_models import make_onnx
+from trimtab_agent import by_hand, cli
+from trimtab_agent.measure.protocol import Bench
+from trimtab_protocol.api import DeviceCredentials
+from trimtab_protocol.errors import ErrorCode, StorageError
+from trimtab_protocol.measurement import Measurement, MeasureSpec, Stability
+from trimtab_protocol.reading import absent, known
+from trimtab_protocol.signing import encode_key, public_key_of
+
+CHUNK = 1024
+
+
+def write_config(folder: Path) -> Path:
+    credentials = DeviceCredentials(
+        device="pi-1", site="lab", mqtt_host="b", mqtt_port=1, username="u", password="p"
+    )
+    (folder / "credentials.json").write_text(credentials.model_dump_json())
+    key = encode_key(public_key_of(OWNER_KEY))
+    path = folder / "agent.toml"
+    path.write_text(
+        f'state_dir = "state"\ncredentials = "credentials.json"\ntrusted_keys = ["{key}"]\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("none.onnx", None, "is not a file"),
+        ("model.txt", b"text", r"ends in .txt; known are .onnx, .tflite"),
+        ("model", b"text", "ends in nothing"),
+    ],
+)
+def test_a_file_that_is_no_model_is_wrong_input(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: bytes | None,
+    says: str,
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    assert cli.main(["measure", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: [model.unreadable] ")
+    assert says in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_file_that_cannot_be_read_is_wrong_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.symlink_to("/proc/self/mem")  # a file that even root cannot read from its start
+    assert cli.main(["measure", str(path)]) == 2
+    assert "model.unreadable" in capsys.readouterr().err
+
+
+def test_a_file_of_garbage_is_wrong_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"garbage")
+    assert cli.main(["measure", str(path), "--processes", "1"]) == 2
+    assert capsys.readouterr().err.startswith("error: [model.load] ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["measure"],
+        ["measure", "m.onnx", "--processes", "0"],
+        ["measure", "m.onnx", "--processes", "51"],
+        ["measure", "m.onnx", "--threads", "257"],
+        ["measure", "m.onnx", "--threads", "two"],
+        ["measure", "m.onnx", "--seconds", "-1"],
+        ["measure", "m.onnx", "--seconds", "601"],
+        ["measure", "m.onnx", "--seconds", "nan"],
+    ],
+)
+def test_wrong_arguments_exit_with_2_and_say_how_it_is_used(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: trimtab-agent" in capsys.readouterr().err
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, MeasureSpec]]:
+    """Instead of measuring: what was asked for, and a measurement."""
+    asked: list[tuple[Any, MeasureSpec]] = []
+
+    def measure(bench: Bench, subject: Any, spec: MeasureSpec) -> Measurement:
+        asked.append((subject, spec))
+        bench.on_progress(1, 1)
+        return a_measurement(
+            artifact=subject.artifact, size_bytes=subject.size_bytes, stability=Stability.NOISY
+        )
+
+    monkeypatch.setattr(by_hand, "measure", measure)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("file", "slug"),
+    [
+        ("Digits Int8.onnx", "digits-int8"),
+        ("_private.onnx", "private"),
+        ("..dots.onnx", "dots"),
+        ("数字.onnx", "model"),
+        ("x" * 100 + ".onnx", "x" * 64),
+        ("MODEL.ONNX", "model"),
+    ],
+)
+def test_every_file_name_gives_a_name_of_the_protocol(
+    tmp_path: Path, measured: list[tuple[Any, MeasureSpec]], file: str, slug: str
+) -> None:
+    path = tmp_path / file
+    path.write_bytes(make_onnx())
+    assert cli.main(["measure", str(path)]) == 0
+    assert measured[0][0].artifact.name == slug
+
+
+def test_what_was_asked_for_is_what_is_measured(
+    tmp_path: Path, measured: list[tuple[Any, MeasureSpec]]
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(make_onnx())
+    cli.main(["measure", str(path), "--processes", "3", "--seconds", "0.5"])
+    subject, spec = measured[0]
+    assert (spec.processes, spec.min_steady_s) == (3, 0.5)
+    assert subject.size_bytes == path.stat().st_size
+
+
+def test_the_table_shows_intervals_and_the_reason_for_what_is_absent(
+    tmp_path: Path, measured: list[tuple[Any, MeasureSpec]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(make_onnx())
+    assert cli.main(["measure", str(path)]) == 0
+    table = capsys.readouterr().out
+    assert "p50  10.0000 [9.5000, 10.5000] ms" in table
+    assert "load  25.0000 ms" in table
+    assert "peak memory  60,000,000 bytes" in table
+    assert "energy  absent: no power sensor" in table
+    assert "stability  noisy" in table
+
+
+def test_json_can_be_read_back(
+    tmp_path: Path, measured: list[tuple[Any, MeasureSpec]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(make_onnx())
+    assert cli.main(["measure", str(path), "--json"]) == 0
+    assert Measurement.model_validate_json(capsys.readouterr().out).size_bytes > 0
+
+
+def test_progress_is_shown_to_a_person_and_not_to_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_hand._show_progress(1, 2)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    by_hand._show_progress(1, 2)
+    by_hand._show_progress(2, 2)
+    assert capsys.readouterr().err == "\rprocess 1 of 2\rprocess 2 of 2\n"
+
+
+def test_bytes_are_shown_whole_and_an_absent_value_with_its_reason() -> None:
+    assert by_hand._text(known(1234567.0, 1.0, 2.0), "bytes") == "1,234,567 [1, 2] bytes"
+    assert by_hand._text(absent("why"), "ms") == "absent: why"
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Path:
+    """A configuration whose device went from version 1 to version 2."""
+    config = write_config(tmp_path)
+    rig = AgentRig(tmp_path / "state")
+    for version in (1, 2):
+        payload = bytes([version]) * (CHUNK + 1)
+        rig.desire(*make_artifact("digits", version, payload, chunk_bytes=CHUNK))
+        rig.settle()
+    return config
+
+
+def test_status_says_what_is_active_where_and_what_is_behind_it(
+    deployed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["status", "--config", str(deployed)]) == 0
+    path = deployed.parent / "state" / "models" / "digits" / "active" / "model.onnx"
+    text = capsys.readouterr().out
+    assert text == f"digits: active digits@2 at {path}, last good digits@1\n"
+    assert path.read_bytes() == bytes([2]) * (CHUNK + 1)
+
+
+def test_status_as_json_says_whether_the_file_is_whole(
+    deployed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["status", "--config", str(deployed), "--json"])
+    row = json.loads(capsys.readouterr().out)["digits"]
+    assert (row["active"], row["last_good"], row["is_whole"]) == ("digits@2", "digits@1", True)
+    model = Path(row["path"])
+    model.chmod(0o644)
+    model.write_bytes(b"damaged")
+    cli.main(["status", "--config", str(deployed), "--json"])
+    assert json.loads(capsys.readouterr().out)["digits"]["is_whole"] is False
+
+
+def test_status_of_a_device_whose_only_model_was_taken_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path)
+    rig = AgentRig(tmp_path / "state")
+    rig.children.verdicts["digits@1:check"] = (ErrorCode.MODEL_CRASH, "SIGSEGV")
+    rig.desire(*make_artifact("digits", 1, b"x" * CHUNK, chunk_bytes=CHUNK))
+    rig.settle()
+    assert cli.main(["status", "--config", str(config)]) == 0
+    assert "digits: active None" in capsys.readouterr().out
+
+
+def test_status_of_a_new_device_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status", "--config", str(write_config(tmp_path))]) == 0
+    assert capsys.readouterr().out == "no model has been deployed to pi-1 yet\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(StorageError("the disk is gone"), 1), (KeyboardInterrupt(), 130)]
+)
+def test_an_error_is_a_line_and_an_exit_code_and_never_a_traceback(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+) -> None:
+    def fail(*_arguments: object, **_named: object) -> str:
+        raise error
+
+    monkeypatch.setattr(by_hand, "read_status", fail)
+    assert cli.main(["status", "--config", str(write_config(tmp_path))]) == code
+    assert len(capsys.readouterr().err.splitlines()) <= 1
