@@ -28,10 +28,13 @@ def quiet() -> Iterator[None]:
     """Send file descriptors 1 and 2 to a file while the body runs.
 
     Native code writes past `sys.stderr`, so nothing less than the descriptors will do. If the body
-    raises, the last lines go into the exception's notes.
+    raises, the last lines go into the exception's notes. Log levels are put back afterwards: they
+    belong to whoever shares this process.
     """
-    for name in _NOISY_LOGGERS:
-        logging.getLogger(None if name == "root" else name).setLevel(logging.ERROR)
+    loggers = [logging.getLogger(None if name == "root" else name) for name in _NOISY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
@@ -50,6 +53,8 @@ def quiet() -> Iterator[None]:
             for descriptor, original in zip((1, 2), saved, strict=True):
                 os.dup2(original, descriptor)
                 os.close(original)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _tail(descriptor: int) -> str:

@@ -109,7 +109,7 @@ def test_a_candidate_that_cannot_be_made_does_not_cost_the_others(
     maker.broken = {"dynamic_w8"}
     monkeypatch.setattr(build, "Builder", lambda *_: maker)
     options = ["run", str(task_file), "--out", str(tmp_path / "o"), "--format", "onnx"]
-    assert main([*options, "--cache", str(tmp_path / "cache")]) == 1
+    assert main([*options, "--cache", str(tmp_path / "cache")]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last == "error: [model.unreadable] dynamic_w8 (onnx): nothing was quantized"
     report = RunReport.model_validate_json((tmp_path / "o" / "results.json").read_text())
@@ -166,13 +166,13 @@ def test_samples_of_the_wrong_shape_or_none_at_all_end_with_2(
         assert name in error_line(capsys)
 
 
-def test_a_model_that_cannot_be_read_ends_with_1_and_its_code(
+def test_a_model_that_cannot_be_read_ends_with_2_and_its_code(
     key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"junk")
     np.save(tmp_path / "rows.npy", np.ones((3, 64), np.float32))
-    assert package(bad, key, tmp_path / "o", "--samples", str(tmp_path / "rows.npy")) == 1
+    assert package(bad, key, tmp_path / "o", "--samples", str(tmp_path / "rows.npy")) == 2
     assert "[model.unreadable]" in error_line(capsys)
 
 
