@@ -18,9 +18,12 @@ def test_what_native_code_writes_is_kept_off_the_terminal(
 
 
 def test_what_was_written_before_a_failure_is_in_its_notes() -> None:
-    with pytest.raises(ValueError, match="no") as caught, quiet():
+    def fail() -> None:
         os.write(2, b"because of this")
         raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no") as caught, quiet():
+        fail()
     assert "because of this" in caught.value.__notes__[0]
 
 
