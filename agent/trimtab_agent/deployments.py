@@ -180,7 +180,7 @@ class Deployments:
         active = self._tools.store.active(name)
         if active is None or active.ref != slot.ref:
             self._tools.store.activate(slot)
-        self._journal.save(name, record.moved(E.ACTIVATED).moved(E.PROVEN))
+        self._save_swapped(name, record.moved(E.ACTIVATED).moved(E.PROVEN))
 
     # Doing the steps
 
@@ -200,9 +200,8 @@ class Deployments:
         try:
             self._journal.save(name, record)
         except StorageError:
-            self._tools.bench.release(
-                name
-            )  # the step is done again when the bench is claimed again
+            # The step is done again when the bench is claimed again.
+            self._tools.bench.release(name)
             raise
         self._step(name)
 
@@ -281,7 +280,17 @@ class Deployments:
             store.activate(slot)
         ends_at = self._tools.clock.now() + record.policy.probation_s
         moved = record.moved(E.ACTIVATED).model_copy(update={"probation_ends_at": ends_at})
-        self._journal.save(name, moved)
+        self._save_swapped(name, moved)
+
+    def _save_swapped(self, name: str, record: DeploymentRecord) -> None:
+        """The link is swapped: a journal that the disk refuses now is written at a later turn.
+
+        Going back for it would swap to and fro for as long as the disk is full.
+        """
+        try:
+            self._journal.save(name, record)
+        except StorageError as error:
+            log.error("%s: active, and not written down yet: %s", name, error)
 
     def _watch_probation(self, name: str, record: DeploymentRecord) -> None:
         """When the time is over, check once more that the active file loads and computes right."""

@@ -12,6 +12,7 @@ from support.artifacts import make_artifact
 from trimtab_protocol.errors import ErrorCode, StorageError
 from trimtab_protocol.lifecycle import DeploymentState
 from trimtab_protocol.manifest import SignedManifest
+from trimtab_protocol.messages import Policy
 
 CHUNK = 1024
 OLD = bytes(i % 251 for i in range(3 * CHUNK + 10))
@@ -28,8 +29,16 @@ class FullDisk:
     def __init__(self) -> None:
         self.refused: tuple[tuple[str, str], ...] = ()
         self.refusals = 0
+        self._swaps: list[str] | None = None
+
+    def count_swaps_and_fill_up_at_the_first(self) -> list[str]:
+        self._swaps = []
+        return self._swaps
 
     def __call__(self, step: str, path: Path) -> None:
+        if self._swaps is not None and (step, path.name) == ("rename", "active"):
+            self._swaps.append(path.name)
+            self.refused = (("write", "/records/"),)
         for refused_step, part in self.refused:
             if step == refused_step and part in str(path):
                 self.refusals += 1
@@ -111,6 +120,23 @@ def test_a_journal_that_cannot_be_written_in_probation_commits_later(
     disk.refused = ()
     rig.settle()
     assert rig.state() is DeploymentState.COMMITTED
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_disk_that_fills_up_right_after_the_swap_does_not_swap_to_and_fro(
+    rig: AgentRig, disk: FullDisk, version: int
+) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.settle()
+    swaps = disk.count_swaps_and_fill_up_at_the_first()
+    rig.desire(*artifact(version, OLD if version == 1 else NEW + b"more"))
+    turn_through(rig, 60)
+    assert swaps == ["active"]
+    assert str(rig.active()) == f"digits@{version}"
+    disk.refused = ()
+    rig.settle()
+    assert rig.state() is DeploymentState.COMMITTED
+    assert str(rig.active()) == f"digits@{version}"
 
 
 def test_a_part_that_cannot_be_made_durable_ends_the_deployment(
@@ -235,3 +261,12 @@ def test_reports_that_waited_for_room_arrive_in_order(rig: AgentRig, disk: FullD
     assert states == [
         "assigned", "fetching", "verifying", "staged", "probing", "activating", "probation", "committed",
     ]  # fmt: skip
+
+
+def test_what_expired_before_it_was_begun_is_refused(rig: AgentRig) -> None:
+    """[P-5.10]"""
+    policy = Policy(expires_at=rig.clock.now() - 1)
+    rig.desire(*artifact(2, NEW), policy=policy)
+    rig.settle()
+    assert rig.error_code() is ErrorCode.REJECTED_EXPIRED
+    assert str(rig.active()) == "digits@1"

@@ -213,3 +213,15 @@ def test_an_answer_that_cannot_be_written_does_not_keep_the_bench(tmp_path: Path
     rig.desire(*artifact(2))
     rig.settle()
     assert rig.state() is DeploymentState.COMMITTED
+
+
+def test_a_part_that_cannot_be_made_durable_is_the_answer(tmp_path: Path) -> None:
+    def observe(step: str, path: Path) -> None:
+        if step == "fsync" and path.suffix == ".part":
+            raise OSError(5, "Input/output error")
+
+    rig = AgentRig(tmp_path, observe)
+    rig.ask(*artifact())
+    rig.settle()
+    assert trial_reports(rig)["t1"].error_code is ErrorCode.STORAGE_WRITE
+    assert rig.tools.bench.owner is None
