@@ -24,6 +24,8 @@ from trimtab_protocol.manifest import RuntimeName
 from trimtab_protocol.measurement import MeasureSpec
 
 MARK = "TRIMTAB_TEST_MARK"
+SLOW = make_onnx(layers=200)
+"""20,000 runs of it take much longer than any test waits."""
 
 
 class Runner:
@@ -105,7 +107,7 @@ def test_a_file_of_garbage_is_a_model_that_does_not_load(runner: Runner) -> None
 
 
 def test_a_child_that_is_killed_is_a_crash_with_its_code(runner: Runner) -> None:
-    runner.start(runner.job(make_onnx(), kind=JobKind.MEASURE))
+    runner.start(runner.job(SLOW, kind=JobKind.MEASURE))
     runner.wait_until(lambda: measuring(runner))
     for process in runner.processes():
         if "trimtab_agent.measure.child" in process.cmdline():
@@ -116,7 +118,7 @@ def test_a_child_that_is_killed_is_a_crash_with_its_code(runner: Runner) -> None
 
 
 def test_a_worker_that_is_killed_is_a_crash_with_its_signal(runner: Runner) -> None:
-    runner.start(runner.job(make_onnx(), kind=JobKind.MEASURE))
+    runner.start(runner.job(SLOW, kind=JobKind.MEASURE))
     runner.wait_until(lambda: measuring(runner))
     for process in measuring(runner):
         process.kill()
@@ -126,16 +128,16 @@ def test_a_worker_that_is_killed_is_a_crash_with_its_signal(runner: Runner) -> N
 
 
 def test_a_child_that_takes_too_long_is_killed_with_its_workers(runner: Runner) -> None:
-    runner.start(runner.job(make_onnx(), kind=JobKind.MEASURE), max_job_s=2.0)
+    runner.start(runner.job(SLOW, kind=JobKind.MEASURE), max_job_s=2.0)
     runner.wait_until(lambda: measuring(runner))
     result = runner.result()
     assert result.error_code is ErrorCode.MODEL_TIMEOUT
     assert "within 2 s" in result.detail
-    runner.wait_until(lambda: not runner.processes())
+    runner.wait_until(lambda: not runner.processes(), timeout_s=3.0)
 
 
 def test_a_child_that_is_given_up_ends_without_a_result(runner: Runner) -> None:
-    process_runner = runner.start(runner.job(make_onnx(), kind=JobKind.MEASURE))
+    process_runner = runner.start(runner.job(SLOW, kind=JobKind.MEASURE))
     runner.wait_until(lambda: measuring(runner))
     process_runner.kill()
     process_runner.kill()

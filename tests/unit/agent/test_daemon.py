@@ -304,6 +304,15 @@ def test_a_malformed_message_is_dropped_and_reported_once_for_each_kind(device: 
     ]
 
 
+def test_once_acknowledged_a_malformed_message_is_not_reported_again(device: Device) -> None:
+    device.run(Connected(), MALFORMED, device.pass_time(1))
+    (report,) = dropped_reports(device)
+    device.link.published.clear()
+    ack = received(Leaf.ACK, encode(Ack(report_ids=(report.report_id,))))
+    device.run(Connected(), ack, device.link.published.clear, MALFORMED, device.pass_time(1))
+    assert dropped_reports(device) == []
+
+
 def test_after_a_malformed_message_the_next_one_is_heard(device: Device) -> None:
     device.run(Connected(), MALFORMED, a_desire(device), *device.deliver())
     assert device.rig.state() is DeploymentState.COMMITTED

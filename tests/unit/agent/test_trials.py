@@ -131,6 +131,7 @@ def test_a_trial_that_is_asked_for_twice_is_measured_once(rig: AgentRig) -> None
 def test_too_many_trials_are_answered_with_busy(rig: AgentRig) -> None:
     for number in range(MAX_WAITING + 1):
         rig.ask(*artifact(), trial_id=f"t{number}")
+    rig.ask(*artifact(), trial_id="t0")  # it waits already
     assert {name: row.error_code for name, row in trial_reports(rig).items()} == {
         f"t{MAX_WAITING}": ErrorCode.TRANSIENT_BUSY
     }

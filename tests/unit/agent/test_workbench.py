@@ -74,10 +74,10 @@ def test_a_new_session_asks_again_for_what_was_on_its_way(rig: AgentRig) -> None
     assert rig.tools.bench.fetch_in_progress is None
 
 
-def test_a_repeated_chunk_is_passed_over(rig: AgentRig) -> None:
+def test_whatever_comes_again_for_a_chunk_that_is_here_is_passed_over(rig: AgentRig) -> None:
     listener = Listener(rig)
-    for _ in range(2):
-        rig.tools.bench.on_chunk(PAYLOAD.sha256, 0, CONTENT[:CHUNK], rig.clock.now())
+    for chunk in (CONTENT[:CHUNK], CONTENT[:CHUNK], *[b"bad"] * 5, *[b""] * 5):
+        rig.tools.bench.on_chunk(PAYLOAD.sha256, 0, chunk, rig.clock.now())
     assert rig.tools.bench.fetch_in_progress is not None
     assert rig.tools.bench.fetch_in_progress.fetched_count == 1
     assert listener.told == []

@@ -102,6 +102,17 @@ def test_the_interval_always_contains_the_value(values: list[float]) -> None:
     assert reading.interval.low <= reading.known() <= reading.interval.high
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_replicates_that_all_lie_beside_the_value_still_give_an_interval_around_it(
+    factor: float,
+) -> None:
+    row = PercentileRow(value_ns=10 * MS, replicates_ns=(10 * MS * factor,) * 100)
+    skewed = a_result(percentiles=dict.fromkeys((50, 90, 95, 99), row))
+    for reading in (percentile_reading([skewed], 50), ratio_reading([skewed], [a_result()], 50)):
+        assert reading.interval is not None
+        assert reading.interval.low <= reading.known() <= reading.interval.high
+
+
 def test_a_ratio_is_taken_within_pairs_so_that_a_slow_minute_hits_both() -> None:
     machine = [1.0, 3.0, 1.5, 2.0]  # how slow the machine was during each pair
     candidates = [a_result(8.0 * slow) for slow in machine]
