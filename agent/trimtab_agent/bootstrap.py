@@ -103,7 +103,7 @@ def build_daemon(loaded: LoadedConfig) -> tuple[Daemon, queue.SimpleQueue[Event]
     birth = _make_birth(loaded, facts, identity)
     link = _make_link(loaded, birth, events)
     store = Store(root, disk)
-    children = ProcessRunner(events.put, loaded.config.measure.max_job_s)
+    children = ProcessRunner(root / "jobs", events.put, loaded.config.measure.max_job_s)
     site, device = loaded.credentials.site, loaded.credentials.device
 
     def ask(payload: Payload, indices: list[int]) -> None:
@@ -135,7 +135,7 @@ def build_daemon(loaded: LoadedConfig) -> tuple[Daemon, queue.SimpleQueue[Event]
         tools=tools,
         journal=journal,
         deployments=Deployments(tools, journal, cache_bytes),
-        trials=Trials(tools, cache_bytes),
+        trials=Trials(tools, journal, cache_bytes),
         desires=Desires(root / "desired.json", disk),
         link=link,
         events=events,

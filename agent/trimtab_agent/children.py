@@ -34,11 +34,16 @@ class ProcessRunner:
     """Runs each job in a fresh process group.
 
     Args:
+        folder: For the files of jobs; what a killed resident left there is removed.
         put_event: Called from another thread with ChildFinished.
         max_job_s: A job that takes longer is killed and fails with `model.timeout`.
     """
 
-    def __init__(self, put_event: Callable[[ChildFinished], None], max_job_s: float) -> None:
+    def __init__(
+        self, folder: Path, put_event: Callable[[ChildFinished], None], max_job_s: float
+    ) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self._folder = folder
         self._put_event = put_event
         self._max_job_s = max_job_s
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,10 +58,11 @@ class ProcessRunner:
         """
         self._process = None  # what ran before has ended; its pid may be somebody else's now
         with (
-            storage_errors("start a child in", Path(tempfile.gettempdir())),
+            storage_errors("start a child in", self._folder),
             ExitStack() as undo,
         ):
-            folder = Path(tempfile.mkdtemp(prefix="trimtab-job-"))
+            self._folder.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=self._folder))
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             (folder / "job").write_text(job.model_dump_json())
             arguments = [str(folder / "job"), str(folder / "result"), str(os.getpid())]

@@ -84,8 +84,7 @@ class Deployments:
     def take(self, desired: Desired) -> None:
         """A desired state arrived: reconcile every model name in it, cancel what it left out."""
         self._desired = dict(desired.models)
-        self._unreconciled = dict.fromkeys(self._desired, "")
-        self._cancel_unwanted()
+        self._unreconciled = dict.fromkeys([*self._desired, *self._journal.names()], "")
         self._take_up_unreconciled()
 
     def work(self) -> None:
@@ -109,29 +108,31 @@ class Deployments:
 
     # Deciding what to begin
 
-    def _cancel_unwanted(self) -> None:
-        """A deployment that is no longer desired ends; what was committed stays. [P-4.9]"""
-        for name in self._journal.names():
-            record = self._journal.newest(name)
-            if name in self._desired or record is None or is_final(record.state):
-                continue
-            if may_supersede(record.state):
-                self._supersede(name, "no longer desired")
-            else:
-                reason = RejectedError("no longer desired", code=ErrorCode.REJECTED_SUPERSEDED)
-                self._roll_back(name, reason, next_desire=False)
-
     def _take_up_unreconciled(self) -> None:
         """A name whose journal the disk refuses now must neither be lost nor keep others waiting."""
         for name, known_reason in list(self._unreconciled.items()):
             try:
-                self._reconcile(name)
+                if name in self._desired:
+                    self._reconcile(name)
+                else:
+                    self._cancel(name)
             except StorageError as error:
                 if error.message != known_reason:
                     log.error("%s: not taken up yet: %s", name, error)
                 self._unreconciled[name] = error.message
             else:
                 self._unreconciled.pop(name, None)
+
+    def _cancel(self, name: str) -> None:
+        """A deployment that is no longer desired ends; what was committed stays. [P-4.9]"""
+        record = self._journal.newest(name)
+        if record is None or is_final(record.state):
+            return
+        if may_supersede(record.state):
+            self._supersede(name, "no longer desired")
+        else:
+            reason = RejectedError("no longer desired", code=ErrorCode.REJECTED_SUPERSEDED)
+            self._roll_back(name, reason, next_desire=False)
 
     def _reconcile(self, name: str) -> None:
         wanted = self._desired[name]
@@ -326,7 +327,8 @@ class Deployments:
             self._journal.raise_highest_version(name, record.artifact.version)
         self._journal.save(name, record.moved(E.PROVEN))
         self._tools.store.collect_slots(name)
-        self._tools.store.collect_payloads(self._max_payload_cache_bytes, frozenset())
+        in_flight = self._journal.in_flight_sha256()
+        self._tools.store.collect_payloads(self._max_payload_cache_bytes, in_flight)
         self._take_up_waiting(name)
 
     # Endings

@@ -16,6 +16,7 @@ from trimtab_agent.store import Slot
 from trimtab_agent.tools import Tools
 from trimtab_protocol.base import parse_wire
 from trimtab_protocol.errors import ErrorCode, ProtocolError, StorageError
+from trimtab_protocol.lifecycle import is_final
 from trimtab_protocol.messages import DeploymentReport, DeploymentStatus, ModelStatus
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,15 @@ class Journal:
     def newest(self, name: str) -> DeploymentRecord | None:
         """The newest deployment of a name."""
         return self.model(name).deployment
+
+    def in_flight_sha256(self) -> frozenset[str]:
+        """Payloads of deployments that are under way; they are not collected."""
+        records = (self.newest(name) for name in self.names())
+        return frozenset(
+            row.artifact.sha256
+            for row in records
+            if row is not None and row.artifact is not None and not is_final(row.state)
+        )
 
     def deployment(self, name: str) -> DeploymentRecord:
         """The newest deployment of a name that must have one.

@@ -12,6 +12,7 @@ import uuid
 from collections import OrderedDict
 
 from trimtab_agent.admission import admit
+from trimtab_agent.journal import Journal
 from trimtab_agent.measure.jobs import Job, JobKind, JobResult
 from trimtab_agent.records import report_id_for
 from trimtab_agent.tools import Tools, subject_of
@@ -31,11 +32,13 @@ class Trials:
 
     Args:
         tools: The agent's parts.
+        journal: Asked which payloads deployments still need.
         max_payload_cache_bytes: What may stay on disk of payloads that nothing uses.
     """
 
-    def __init__(self, tools: Tools, max_payload_cache_bytes: int) -> None:
+    def __init__(self, tools: Tools, journal: Journal, max_payload_cache_bytes: int) -> None:
         self._tools = tools
+        self._journal = journal
         self._max_payload_cache_bytes = max_payload_cache_bytes
         self._waiting: OrderedDict[str, Ask] = OrderedDict()
 
@@ -111,7 +114,8 @@ class Trials:
         finally:
             self._waiting.pop(ask.trial_id, None)
             self._tools.bench.release(_owner(ask.trial_id))
-        self._tools.store.collect_payloads(self._max_payload_cache_bytes, frozenset())
+        in_flight = self._journal.in_flight_sha256()
+        self._tools.store.collect_payloads(self._max_payload_cache_bytes, in_flight)
 
     def _report(self, ask: Ask, result: JobResult) -> None:
         report = TrialReport(

@@ -154,6 +154,7 @@ class AgentRig:
         self.delivery = SimulatedDelivery()
         self.children = SimulatedChildren()
         self.free_disk_bytes = 10**9
+        self.max_payload_cache_bytes = 10**9
         self.trusted_keys = trusting(TEST_PRIVATE_KEY)
         self._sequence = itertools.count(1)
         self._desired: dict[str, DesiredModel] = {}
@@ -183,8 +184,8 @@ class AgentRig:
             clock=Clock(self.clock.now, self.clock.now),
         )
         self.journal = Journal(self.tools)
-        self.deployments = Deployments(self.tools, self.journal, 10**9)
-        self.trials = Trials(self.tools, 10**9)
+        self.deployments = Deployments(self.tools, self.journal, self.max_payload_cache_bytes)
+        self.trials = Trials(self.tools, self.journal, self.max_payload_cache_bytes)
         self.deployments.resume()
 
     def desire(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -37,7 +36,7 @@ class Runner:
         self.finished: queue.SimpleQueue[ChildFinished] = queue.SimpleQueue()
 
     def start(self, job: Job, max_job_s: float = 60.0) -> ProcessRunner:
-        runner = ProcessRunner(self.finished.put, max_job_s)
+        runner = ProcessRunner(self.folder / "jobs", self.finished.put, max_job_s)
         runner.start(job)
         return runner
 
@@ -78,15 +77,12 @@ class Runner:
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
     mark = uuid.uuid4().hex
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    monkeypatch.setenv("TMPDIR", str(temporary))
+    temporary = tmp_path / "jobs"
     monkeypatch.setenv(MARK, mark)
     made = Runner(tmp_path, mark)
     yield made
     made.wait_until(lambda: not made.processes())
-    made.wait_until(lambda: not list(temporary.iterdir()))
+    made.wait_until(lambda: not list(temporary.glob("*")))
 
 
 def measuring(runner: Runner) -> list[psutil.Process]:
@@ -145,6 +141,14 @@ def test_a_child_that_is_given_up_ends_without_a_result(runner: Runner) -> None:
     process_runner.start(runner.job(make_onnx(), job_id="j2"))
     assert runner.result().job_id == "j2"
     assert runner.finished.empty()
+
+
+def test_what_a_killed_resident_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    left = tmp_path / "jobs" / "of-before"
+    left.mkdir(parents=True)
+    (left / "result").write_text("{}")
+    ProcessRunner(tmp_path / "jobs", lambda _event: None, 1.0)
+    assert not left.exists()
 
 
 def test_a_child_that_writes_junk_is_a_crash(runner: Runner, tmp_path: Path) -> None:

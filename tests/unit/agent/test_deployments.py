@@ -461,3 +461,20 @@ def test_the_same_owner_signs_for_every_class(rig: AgentRig) -> None:
     rig.desire(signed, payload)
     rig.settle()
     assert rig.state() is DeploymentState.COMMITTED
+
+
+def test_a_payload_on_its_way_is_not_collected_by_the_commit_of_another(tmp_path: Path) -> None:
+    rig = AgentRig(tmp_path)
+    rig.max_payload_cache_bytes = 0
+    rig.start()
+    rig.desire(*artifact(1, OLD))
+    rig.run_until(DeploymentState.PROBATION)
+    signed, payload = make_artifact("letters", 1, NEW, chunk_bytes=CHUNK)
+    rig.delivery.is_silent = True
+    rig.desire(signed, payload, name="letters")
+    rig.run_until(DeploymentState.FETCHING, "letters")
+    assert rig.journal.in_flight_sha256() >= {rig.journal.deployment("letters").artifact.sha256}  # type: ignore[union-attr]
+    rig.tools.store.collect_payloads(0, rig.journal.in_flight_sha256())
+    rig.delivery.is_silent = False
+    rig.settle()
+    assert rig.state("letters") is DeploymentState.COMMITTED
