@@ -10,6 +10,9 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PIPLOG := 2>$(VENV)/pip.log || { cat $(VENV)/pip.log >&2; exit 1; }
 
+# Test files run side by side; most of the longer ones wait for processes.
+JOBS   ?= 2
+
 export ORT_DISABLE_TELEMETRY = 1
 
 # Modules that decide and do no I/O: they are held to a higher coverage than the rest.
@@ -37,10 +40,9 @@ layers: $(VENV)/.test-ready
 
 pytest: $(VENV)/.test-ready
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
 
 coverage:
-	@$(BIN)/coverage combine --quiet
 	@echo "pure modules (branch coverage, at least 95 %):"
 	@$(BIN)/coverage report --include='$(PURE)' --fail-under=95 --format=total
 	@echo "all of it (branch coverage, at least 85 %):"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
+import random
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 from trimtab_deploy.payloads import PayloadStore
 from trimtab_protocol.errors import ErrorCode, ProtocolError, StorageError, TrustError
 
-BODY = os.urandom(10_000)
+BODY = random.Random(7).randbytes(10_000)
 DIGEST = hashlib.sha256(BODY).hexdigest()
 
 
