@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import Connection
 
 from trimtab_deploy.engine.cohort import assign_stages
-from trimtab_deploy.store import artifacts, devices, rollouts, trials
+from trimtab_deploy.store import artifacts, desired, devices, rollouts, trials
 from trimtab_deploy.store.rollouts import Target
 from trimtab_protocol.api import Trial, TrialSpec
 from trimtab_protocol.errors import ErrorCode, ProtocolError
+from trimtab_protocol.messages import MAX_MESSAGE_BYTES, DesiredModel, encode
 from trimtab_protocol.rollout import Rollout, RolloutSpec
 from trimtab_protocol.signing import read_manifest
+
+LONGEST_ID = "x" * 80
+"""As long as a deployment's id may be."""
 
 
 def add_rollout(connection: Connection, rollout_id: str, spec: RolloutSpec, now: float) -> Rollout:
@@ -18,7 +24,8 @@ def add_rollout(connection: Connection, rollout_id: str, spec: RolloutSpec, now:
 
     Raises:
         ProtocolError: `protocol.unknown`: the artifact or a device is not known, or there is no
-            device for it; `protocol.conflict`: a device is in another running one.
+            device for it; `protocol.conflict`: a device is in another running one;
+            `protocol.malformed`: a device's desired state would not fit into one message.
     """
     artifact = artifacts.get(connection, spec.name, spec.version)
     required = read_manifest(artifact.signed).requirements.device_classes
@@ -32,12 +39,29 @@ def add_rollout(connection: Connection, rollout_id: str, spec: RolloutSpec, now:
             "connection on, see `trimtab-deploy device list`",
             code=ErrorCode.PROTOCOL_UNKNOWN,
         )
+    wanted = DesiredModel(deployment_id=LONGEST_ID, signed=artifact.signed, policy=spec.policy)
+    _check_message_sizes(connection, chosen, spec.name, wanted)
     targets = [
         Target(device, chosen[device], stage)
         for device, stage in assign_stages(rollout_id, chosen, spec.stages)
     ]
     rollouts.add(connection, rollout_id, spec, artifact=artifact.ref, targets=targets, now=now)
     return rollouts.get(connection, rollout_id)
+
+
+def _check_message_sizes(
+    connection: Connection, chosen: Iterable[str], name: str, wanted: DesiredModel
+) -> None:
+    """Every model of a device travels in one message; the narrowest broker sets its size. [P-2.5]"""
+    for device in chosen:
+        after = desired.with_model(desired.get(connection, device), name, wanted)
+        size_bytes = len(encode(after))
+        if size_bytes > MAX_MESSAGE_BYTES:
+            raise ProtocolError(
+                f"the desired state of {device} would have {size_bytes} bytes with {name}, at most "
+                f"{MAX_MESSAGE_BYTES} fit into one message: use smaller manifests (fewer golden "
+                "vectors, larger chunks) or fewer models on this device"
+            )
 
 
 def choose_targets(

@@ -20,6 +20,9 @@ from trimtab_protocol.measurement import Comparison, Measurement, MeasureSpec
 
 MAX_GET_INDICES = 512
 
+MAX_MESSAGE_BYTES = 128 * 1024
+"""The packet limit of the narrowest broker that must serve. [P-2.5]"""
+
 
 class Message(WireModel):
     """Every message names the protocol version that it speaks."""

@@ -37,12 +37,8 @@ def put_model(
         wanted: What it should be at; None to want nothing of that name any more.
     """
     before = get(connection, device)
-    models = dict(before.models) if before is not None else {}
-    if wanted is None:
-        models.pop(name, None)
-    else:
-        models[name] = wanted
-    after = Desired(sequence=1 if before is None else before.sequence + 1, models=models)
+    after = with_model(before, name, wanted)
+    models = after.models
     values = {
         "sequence": after.sequence,
         "models": dump(
@@ -57,6 +53,16 @@ def put_model(
     else:
         connection.execute(update(DESIRED).where(DESIRED.c.device == device).values(**values))
     return after
+
+
+def with_model(before: Desired | None, name: str, wanted: DesiredModel | None) -> Desired:
+    """The next desired state, with one model changed or taken out."""
+    models = dict(before.models) if before is not None else {}
+    if wanted is None:
+        models.pop(name, None)
+    else:
+        models[name] = wanted
+    return Desired(sequence=1 if before is None else before.sequence + 1, models=models)
 
 
 def may_fetch(connection: Connection, device: str, sha256: str) -> bool:
