@@ -132,26 +132,30 @@ def test_the_control_plane_killed_in_mid_rollout_goes_on_where_it_was(fleet: Fle
     assert both_on(fleet, "digits@1")
 
 
-def test_fit_measures_on_the_devices_and_rolls_out_what_keeps_the_budget(
-    fleet: Fleet, tmp_path: Path
-) -> None:
-    (tmp_path / "task.py").write_text(TASK)
-    (tmp_path / "owner.key").write_text(encode_key(TEST_PRIVATE_KEY))
-    report = tmp_path / "fit.json"
-    done = subprocess.run(
+def fit(fleet: Fleet, folder: Path, *budget: str) -> subprocess.CompletedProcess[str]:
+    """Run the real `trimtab-compressor fit` on a small task."""
+    (folder / "task.py").write_text(TASK)
+    (folder / "owner.key").write_text(encode_key(TEST_PRIVATE_KEY))
+    return subprocess.run(
         [
-            sys.executable, "-m", "trimtab_compressor.cli", "fit", str(tmp_path / "task.py"),
-            "--class", "class-a", "--class", "class-b", "--budget", "size_bytes=40KB",
-            "--budget", "p90_ms=1000", "--max-drop", "0.05", "--key", str(tmp_path / "owner.key"),
+            sys.executable, "-m", "trimtab_compressor.cli", "fit", str(folder / "task.py"),
+            "--class", "class-a", "--class", "class-b", *budget,
+            "--max-drop", "0.05", "--key", str(folder / "owner.key"),
             "--format", "onnx", "--recipe", "dynamic_w8", "--recipe", "static_w8a8_asym",
-            "--cache", str(tmp_path / "cache"), "--url", fleet.plane.facts.http_url,
+            "--cache", str(folder / "cache"), "--url", fleet.plane.facts.http_url,
             "--token", fleet.plane.token, "--rollout", "--probation-s", "0.5", *QUICK_TRIAL,
-            "--json", str(report),
+            "--json", str(folder / "fit.json"),
         ],
         capture_output=True, text=True, timeout=170, check=False,
     )  # fmt: skip
+
+
+def test_fit_measures_on_the_devices_and_rolls_out_what_keeps_the_budget(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    done = fit(fleet, tmp_path, "--budget", "size_bytes=40KB", "--budget", "p90_ms=1000")
     assert done.returncode == 0, done.stderr
-    found = json.loads(report.read_text())
+    found = json.loads((tmp_path / "fit.json").read_text())
     assert found["rollout_state"] == "committed"
     chosen = found["chosen"]
     assert chosen["size_bytes"] < found["base"]["size_bytes"]
@@ -159,3 +163,10 @@ def test_fit_measures_on_the_devices_and_rolls_out_what_keeps_the_budget(
     assert devices == {"class-a", "class-b"}
     ref = f"squares@{chosen['artifact']['version']}"
     assert fleet.active("device-a", "squares") == fleet.active("device-b", "squares") == ref
+
+    impossible = fit(fleet, tmp_path, "--budget", "size_bytes=1KB", "--budget", "p90_ms=1000")
+    assert impossible.returncode == 2
+    error = impossible.stderr.strip().splitlines()[-1]
+    assert error.startswith("error: [rejected.budget]")
+    assert "w8" in error, "the nearest candidate is named"
+    assert fleet.active("device-a", "squares") == ref, "nothing was lost"
