@@ -1,30 +1,28 @@
-"""Carrying a deployment from desired to committed, one durable step at a time.
+"""All deployments of a device: which one is begun, gone on with, ended or resumed.
 
-Each step: do what the state asks for, then write the journal, then report. Every step can be done
-twice with the same effect, so a kill or a power cut at any instant is followed by doing it again.
+What one deployment does between its beginning and its end is in `deployment_steps`. Here it is
+decided what is begun (by `reconcile`), and every ending has its one place:
 
-The order that keeps one whole model active: slot complete → `last_good` = what was active →
-`active` swapped by one rename. Going back is the same rename to `last_good`.
+    fail         it never was active: nothing to repair
+    roll back    it is or may be active: `active` swings back to `last_good`, one rename
+    commit       its probation is over and it was checked once more
 """
 
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 
-from trimtab_agent.admission import admit
+from trimtab_agent.deployment_steps import HEAVY_STATES, Steps
 from trimtab_agent.journal import Journal
-from trimtab_agent.measure.jobs import Job, JobKind, JobResult
-from trimtab_agent.probe_verdict import refuse_probe
+from trimtab_agent.measure.jobs import JobResult
 from trimtab_agent.reconcile import Step, reconcile
 from trimtab_agent.records import MAX_STARTS, DeploymentRecord
 from trimtab_agent.store import Slot
-from trimtab_agent.tools import Tools, subject_of
+from trimtab_agent.tools import Tools
 from trimtab_protocol.errors import (
     ErrorCode,
     ModelError,
-    ProtocolError,
     RejectedError,
     StorageError,
     TrimtabError,
@@ -36,15 +34,13 @@ from trimtab_protocol.lifecycle import (
     is_final,
     may_supersede,
 )
-from trimtab_protocol.manifest import ArtifactRef, Manifest
+from trimtab_protocol.manifest import ArtifactRef
 from trimtab_protocol.messages import Desired, DesiredModel
-from trimtab_protocol.signing import read_manifest, verify_manifest
+from trimtab_protocol.signing import verify_manifest
 
 log = logging.getLogger(__name__)
 
 S, E = DeploymentState, DeploymentEvent
-
-HEAVY_STATES = frozenset({S.ASSIGNED, S.FETCHING, S.VERIFYING, S.STAGED, S.PROBING, S.ACTIVATING})
 
 
 class Deployments:
@@ -62,14 +58,7 @@ class Deployments:
         self._max_payload_cache_bytes = max_payload_cache_bytes
         self._desired: dict[str, DesiredModel] = {}
         self._unreconciled: dict[str, str] = {}  # model name -> why it could not be taken up yet
-        self._steps: dict[DeploymentState, Callable[[str, DeploymentRecord], None]] = {
-            S.ASSIGNED: self._accept,
-            S.FETCHING: self._fetch,
-            S.VERIFYING: self._verify,
-            S.STAGED: self._start_probe,
-            S.PROBING: self._start_probe,
-            S.ACTIVATING: self._activate,
-        }
+        self._steps = Steps(tools, journal, self._fail)
 
     def resume(self) -> None:
         """After a start: read the journals, heal the links, count starts of what was running."""
@@ -97,7 +86,7 @@ class Deployments:
                 continue
             if record.state in HEAVY_STATES and self._tools.bench.owner is None:
                 self._tools.bench.claim(name)
-                self._step(name)
+                self._steps.do(name)
             elif record.state is S.PROBATION:
                 self._watch_probation(name, record)
 
@@ -171,127 +160,11 @@ class Deployments:
         record = record.model_copy(update={"is_restore": True, "state": S.ACTIVATING})
         self._journal.save(name, record)
         try:
-            self._restore(name, record)
+            self._steps.restore(name, record)
         except TrimtabError as error:
             self._fail(name, error)
 
-    def _restore(self, name: str, record: DeploymentRecord) -> None:
-        """What is desired is here already: swap the link if need be, and be done."""
-        slot = self._journal.slot(record)
-        active = self._tools.store.active(name)
-        if active is None or active.ref != slot.ref:
-            self._tools.store.activate(slot)
-        self._save_swapped(name, record.moved(E.ACTIVATED).moved(E.PROVEN))
-
-    # Doing the steps
-
-    def _step(self, name: str) -> None:
-        """Do what the state of the deployment asks for; a failure ends it."""
-        record = self._journal.deployment(name)
-        step = self._steps.get(record.state)
-        if step is None:
-            self._tools.bench.release(name)
-            return
-        try:
-            step(name, record)
-        except TrimtabError as error:
-            self._fail(name, error)
-
-    def _move_on(self, name: str, record: DeploymentRecord) -> None:
-        try:
-            self._journal.save(name, record)
-        except StorageError:
-            # The step is done again when the bench is claimed again.
-            self._tools.bench.release(name)
-            raise
-        self._step(name)
-
-    def _accept(self, name: str, record: DeploymentRecord) -> None:
-        manifest = verify_manifest(record.signed, self._tools.trusted_keys)
-        if manifest.name != name:
-            raise ProtocolError(f"the manifest of {manifest.ref()} was sent as {name}")
-        record = self._journal.keep(name, record.with_artifact())
-        expires_at = record.policy.expires_at
-        if expires_at is not None and self._tools.clock.now() > expires_at:
-            raise RejectedError("expired before it was begun", code=ErrorCode.REJECTED_EXPIRED)
-        facts = self._tools.facts(self._journal.model(name).highest_version)
-        admit(manifest, facts, self._tools.lacking_bytes(manifest))
-        self._move_on(name, record.moved(E.ACCEPT))
-
-    def _fetch(self, name: str, record: DeploymentRecord) -> None:
-        manifest = read_manifest(record.signed)
-        if self._tools.store.has_payload(manifest.payload):
-            self._move_on(name, record.moved(E.FETCHED))
-            return
-        self._tools.bench.fetch(
-            manifest.payload,
-            self._tools.window_settings(record.policy.max_fetch_bytes_per_s),
-            (lambda: self._on_fetched(name, manifest), lambda error: self._fail(name, error)),
-            self._tools.clock.monotonic_s(),
-        )
-
-    def _on_fetched(self, name: str, manifest: Manifest) -> None:
-        try:
-            self._tools.store.seal_part(manifest.payload)
-        except TrimtabError as error:
-            self._fail(name, error)
-            return
-        self._move_on(name, self._journal.deployment(name).moved(E.FETCHED))
-
-    def _verify(self, name: str, record: DeploymentRecord) -> None:
-        manifest = read_manifest(record.signed)
-        self._tools.store.adopt_part(manifest.payload)
-        self._tools.store.build_slot(record.signed)
-        self._move_on(name, record.moved(E.VERIFIED))
-
-    def _start_probe(self, name: str, record: DeploymentRecord) -> None:
-        if record.state is S.STAGED:
-            record = record.moved(E.PROBE)
-            self._journal.save(name, record)
-        slot, active = self._journal.slot(record), self._tools.store.active(name)
-        job = Job(
-            job_id=uuid.uuid4().hex,
-            kind=JobKind.PROBE,
-            subject=subject_of(slot.manifest, str(slot.model_path)),
-            incumbent=subject_of(active.manifest, str(active.model_path)) if active else None,
-            spec=record.policy.probe,
-            settings=self._tools.settings,
-        )
-        self._tools.bench.run(job, lambda result: self._judge_probe(name, slot.manifest, result))
-
-    def _judge_probe(self, name: str, manifest: Manifest, result: JobResult) -> None:
-        record = self._journal.deployment(name).model_copy(update={"probe": result})
-        self._journal.keep(name, record)
-        device_class = self._tools.identity.device_class
-        reason = refuse_probe(result, manifest, device_class, record.policy)
-        if reason is not None:
-            self._fail(name, reason)
-            return
-        self._move_on(name, record.moved(E.PROBED))
-
-    def _activate(self, name: str, record: DeploymentRecord) -> None:
-        self._tools.bench.release(name)
-        if record.is_restore:
-            self._restore(name, record)
-            return
-        slot, store = self._journal.slot(record), self._tools.store
-        active = store.active(name)
-        if active is None or active.ref != slot.ref:
-            store.remember_good(name)
-            store.activate(slot)
-        ends_at = self._tools.clock.now() + record.policy.probation_s
-        moved = record.moved(E.ACTIVATED).model_copy(update={"probation_ends_at": ends_at})
-        self._save_swapped(name, moved)
-
-    def _save_swapped(self, name: str, record: DeploymentRecord) -> None:
-        """The link is swapped: a journal that the disk refuses now is written at a later turn.
-
-        Going back for it would swap to and fro for as long as the disk is full.
-        """
-        try:
-            self._journal.save(name, record)
-        except StorageError as error:
-            log.error("%s: active, and not written down yet: %s", name, error)
+    # Probation
 
     def _watch_probation(self, name: str, record: DeploymentRecord) -> None:
         """When the time is over, check once more that the active file loads and computes right."""
@@ -303,19 +176,9 @@ class Deployments:
             return
         self._tools.bench.claim(name)
         try:
-            self._start_check(name, record)
+            self._steps.start_check(record, lambda result: self._end_probation(name, result))
         except TrimtabError as error:
             self._fail(name, error)
-
-    def _start_check(self, name: str, record: DeploymentRecord) -> None:
-        slot = self._journal.slot(record)
-        job = Job(
-            job_id=uuid.uuid4().hex,
-            kind=JobKind.CHECK,
-            subject=subject_of(slot.manifest, str(slot.model_path)),
-            settings=self._tools.settings,
-        )
-        self._tools.bench.run(job, lambda result: self._end_probation(name, result))
 
     def _end_probation(self, name: str, result: JobResult) -> None:
         self._tools.bench.release(name)
