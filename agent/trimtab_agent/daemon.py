@@ -87,6 +87,7 @@ class Daemon:
         self._ticked_at_s = 0.0
         self._dropped: Counter[str] = Counter()
         self._last_reason = "no answer yet"
+        self._is_refusal_known = False
         self._handlers: dict[Leaf, Callable[[bytes], None]] = {
             Leaf.DESIRED: self._on_desired,
             Leaf.ASK: self._on_ask,
@@ -150,7 +151,9 @@ class Daemon:
             self._on_connected()
         elif isinstance(event, Disconnected):
             self._is_connected = False
-            self._last_reason = event.reason
+            if event.is_refused or not self._is_refusal_known:
+                self._last_reason = event.reason  # "not authorized" tells more than what follows it
+            self._is_refusal_known |= event.is_refused
             log.warning("not connected: %s", event.reason)
         elif isinstance(event, ChildFinished):
             self._parts.tools.bench.on_child_finished(event.result)

@@ -205,7 +205,8 @@ class Deployments:
             return
         if is_final(record.state):
             return
-        log.warning("%s: %s refused: [%s] %s", name, record.artifact, error.code.value, error)
+        what = record.artifact or record.deployment_id
+        log.warning("%s: %s refused: [%s] %s", name, what, error.code.value, error)
         self._journal.save(name, record.moved(E.FAIL, error))
         slot = self._tools.store.find_slot(record.artifact) if record.artifact else None
         if slot is not None:

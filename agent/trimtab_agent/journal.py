@@ -118,6 +118,7 @@ class Journal:
         model = self.model(name).model_copy(update={"deployment": record})
         self._tools.store.write_record(name, model.model_dump_json(exclude_none=True).encode())
         self._models[name] = model
+        log.info("%s: %s is %s", name, record.artifact or record.deployment_id, record.state.value)
         self.report(name, record)
 
     def raise_highest_version(self, name: str, version: int) -> None:

@@ -45,6 +45,10 @@ def parse_budgets(
                 f"{', '.join(classes)}; add --class {device_class}"
             )
         (shared if device_class is None else own[device_class])[metric] = limit
+    if max_drop is not None and not 0 <= max_drop <= 1:
+        raise ConfigError(
+            f"--max-drop {max_drop:g} is not a ratio from 0 to 1; 0.05 is five points"
+        )
     if max_drop is not None:
         shared[Metric.ACCURACY_DROP] = max_drop
     try:

@@ -14,6 +14,7 @@ from trimtab_compressor.commands import fit, keys, package, push, recipes, run
 from trimtab_protocol.errors import (
     ConfigError,
     ErrorCode,
+    ProtocolError,
     RejectedError,
     TransientError,
     TrimtabError,
@@ -62,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def is_input_error(error: TrimtabError) -> bool:
     """Whether the person can mend it: what they gave, or where they pointed."""
     is_unreadable = error.code is ErrorCode.MODEL_UNREADABLE
-    return is_unreadable or isinstance(error, ConfigError | RejectedError | TransientError)
+    return is_unreadable or isinstance(
+        error, ConfigError | ProtocolError | RejectedError | TransientError
+    )
 
 
 if __name__ == "__main__":

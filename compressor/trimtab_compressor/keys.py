@@ -70,6 +70,23 @@ def read_key(path: Path) -> bytes:
         raise ConfigError(f"{path}: {error.message}") from error
 
 
+def read_private_key(path: Path) -> bytes:
+    """Read the half that signs.
+
+    Raises:
+        ConfigError: As `read_key`; or it is the public half, by its name or because the private
+            half lies beside it.
+    """
+    key = read_key(path)
+    beside = path.with_suffix(".key")
+    is_public = path.suffix == ".pub"
+    if not is_public and beside.is_file() and beside.resolve() != path.resolve():
+        is_public = public_key_of(read_key(beside)) == key
+    if is_public:
+        raise ConfigError(f"{path} is the public half, which cannot sign; give {beside}")
+    return key
+
+
 def _write_new(path: Path, text: str, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w") as stream:

@@ -14,7 +14,8 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -96,6 +97,32 @@ def read_server_file(folder: Path) -> ServerFile:
             f"`trimtab-deploy serve --data {folder}`",
             code=ErrorCode.CONFIG_MISSING,
         ) from error
+
+
+def await_server_file(
+    folder: Path, say: Callable[[str], None], patience_s: float = 5.0
+) -> ServerFile:
+    """As `read_server_file`, with patience for a control plane that was started just now.
+
+    Args:
+        folder: The data folder.
+        say: Called once if it has to be waited for.
+        patience_s: How long to wait.
+
+    Raises:
+        ConfigError: `config.missing`: none began to serve in time.
+    """
+    until, has_said = time.monotonic() + patience_s, False
+    while True:
+        try:
+            return read_server_file(folder)
+        except ConfigError:
+            if time.monotonic() > until:
+                raise
+        if not has_said:
+            say(f"waiting up to {patience_s:.0f} s for a control plane to serve {folder}")
+            has_said = True
+        time.sleep(0.1)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plots import plot_accuracy, plot_latency, plot_size
 from result import DemoResult, RolloutOutcome
-from table import COLUMNS, row_of
+from table import COLUMNS, row_of, show_comparison
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --good: #0a7d4f; --bad: #b3261e; }
@@ -91,7 +91,7 @@ def _rollout(key: str, row: RolloutOutcome) -> str:
     code = f", <code>{row.error_code.value}</code>" if row.error_code else ""
     devices = "".join(
         f"<li>{html.escape(one.device)}: {html.escape(one.state)}, afterwards it runs "
-        f"{html.escape(str(one.active))}</li>"
+        f"{html.escape(str(one.active))}. {html.escape(show_comparison(one))}</li>"
         for one in row.devices
     )
     return (

@@ -8,7 +8,7 @@ from trimtab_protocol.base import Name, UnixTime, WireModel
 from trimtab_protocol.budget import Budget, Verdict
 from trimtab_protocol.errors import ErrorCode
 from trimtab_protocol.manifest import ArtifactRef, ModelFormat, Quality
-from trimtab_protocol.measurement import Measurement
+from trimtab_protocol.measurement import Comparison, Measurement
 from trimtab_protocol.rollout import RolloutState
 
 
@@ -41,6 +41,9 @@ class DeviceOutcome(WireModel):
     device_class: Name
     state: str = Field(description="state of the deployment; not_begun if its stage never began")
     active: ArtifactRef | None = Field(description="as the device itself reported afterwards")
+    comparison: Comparison | None = Field(
+        description="candidate against incumbent on this device, in alternating processes"
+    )
 
 
 class RolloutOutcome(WireModel):

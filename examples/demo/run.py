@@ -17,13 +17,13 @@ from report import write_report
 from result import DemoResult
 from rich.console import Console
 from story import CLASSES, Story
-from table import make_table
+from table import make_table, show_comparison
 
 from trimtab_compressor.fit_report import FitReport
 from trimtab_protocol.errors import TrimtabError
 
 console = Console(highlight=False)
-PLAIN_WIDTH = 132
+PLAIN_WIDTH = 144
 if not console.is_terminal:
     console = Console(highlight=False, width=PLAIN_WIDTH)
 
@@ -114,7 +114,10 @@ def main() -> int:
     console.print(make_table(result))
     for key, row in result.rollouts.items():
         code = f" [{row.error_code.value}]" if row.error_code else ""
-        console.print(f"rollout {key} ({row.artifact}): {row.state.value}{code}", markup=False)
+        ratios = "".join(f"; {text}" for text in map(show_comparison, row.devices) if text)
+        console.print(
+            f"rollout {key} ({row.artifact}): {row.state.value}{code}{ratios}", markup=False
+        )
     console.print(f"{out / 'result.json'}\n{out / 'report.html'}", markup=False)
     for text in result.failures:
         console.print(f"does not hold: {text}", markup=False)

@@ -22,7 +22,7 @@ from trimtab_compressor.fit_report import FitReport
 from trimtab_protocol.api import Device, Trial
 from trimtab_protocol.base import parse_wire
 from trimtab_protocol.manifest import ArtifactRef, Manifest, SignedManifest
-from trimtab_protocol.measurement import Measurement
+from trimtab_protocol.measurement import Measurement, Stability
 from trimtab_protocol.messages import Presence
 from trimtab_protocol.rollout import Rollout
 from trimtab_protocol.signing import read_manifest
@@ -33,6 +33,7 @@ CLASSES = {"one-thread": 1, "two-threads": 2}
 P90_SHARE = 0.8
 SIZE_SHARE = 1 / 8
 MAX_DROP = 0.005
+MAX_TRIALS = 3
 MEASURE = ("--processes", "5", "--min-runs", "500", "--min-steady-s", "0.4", "--warm-up-s", "0.2")
 PROBE = tuple(
     word.replace("--", "--probe-") for word in MEASURE
@@ -121,7 +122,7 @@ class Story:
         found = {}
         for device_class in CLASSES:
             with self.step(f"measure fp32 on {device_class}") as say:
-                found[device_class] = self._trial(say, device_class)
+                found[device_class] = self._steady_trial(say, device_class)
                 say(_describe(found[device_class]))
         self.roll_out("first", "fp32, the incumbent", 1)
         return found
@@ -234,6 +235,14 @@ class Story:
     def _online(self, say: Callable[[str], None]) -> list[Device]:
         return [row for row in self._devices(say) if row.presence is Presence.ONLINE]
 
+    def _steady_trial(self, say: Callable[[str], None], device_class: str) -> Measurement:
+        """A measurement to take a budget from: again while other work disturbs it, the fastest counts."""
+        found = [self._trial(say, device_class)]
+        while found[-1].stability is Stability.CONTENDED and len(found) < MAX_TRIALS:
+            say(f"{_describe(found[-1])}: again")
+            found.append(self._trial(say, device_class))
+        return min(found, key=lambda row: row.latency.p90_ms.known())
+
     def _trial(self, say: Callable[[str], None], device_class: str) -> Measurement:
         text = self.call(
             say, "trimtab-deploy", "trial", "create", f"{NAME}@1", "--class", device_class,
@@ -274,6 +283,7 @@ class Story:
                 device_class=row.device_class,
                 state=row.state.value if row.state is not None else "not_begun",
                 active=_active_on(active[row.device]),
+                comparison=row.comparison,
             )
             for row in rollout.devices
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from result import CandidateOnClass, DemoCandidate, DemoResult
+from result import CandidateOnClass, DemoCandidate, DemoResult, DeviceOutcome
 from rich import box
 from rich.table import Table
 
@@ -10,7 +10,7 @@ from trimtab_protocol.reading import Reading
 
 COLUMNS = (
     "recipe", "format", "class", "accuracy", "bytes", "p50 ms", "p90 ms", "÷ fp32", "peak MB",
-    "energy", "verdict",
+    "energy", "stability", "verdict",
 )  # fmt: skip
 LEFT_COLUMNS = COLUMNS[:3]
 
@@ -44,6 +44,7 @@ def row_of(candidate: DemoCandidate, one: CandidateOnClass) -> tuple[str, ...]:
         f"{one.p50_ratio_to_fp32:.2f}" if one.p50_ratio_to_fp32 is not None else "—",
         show_megabytes(measurement.memory.peak_bytes) if measurement else "—",
         show_energy(measurement.energy.per_inference_mj) if measurement else "—",
+        measurement.stability.value if measurement else "—",
         one.verdict.outcome.value + ("\nchosen" if candidate.is_chosen else ""),
     )
 
@@ -67,3 +68,14 @@ def show_energy(reading: Reading) -> str:
     if reading.value is not None:
         return f"{reading.value:.3f} mJ"
     return "no sensor" if "sensor" in (reading.absent or "") else "absent"
+
+
+def show_comparison(device: DeviceOutcome) -> str:
+    """What the device found when it ran candidate and incumbent in alternating processes."""
+    found = device.comparison
+    if found is None or found.p50_ratio.value is None or found.p90_ratio.value is None:
+        return ""
+    return (
+        f"{device.device_class}: p50 {found.p50_ratio.value:.2f} and p90 {found.p90_ratio.value:.2f} "
+        f"of {found.incumbent}"
+    )

@@ -46,10 +46,17 @@ Version = Annotated[int, Field(ge=1, le=2**53)]
 UnixTime = Annotated[float, Field(ge=0, description="seconds since 1970-01-01 UTC")]
 
 
+_PLAIN = {
+    "extra_forbidden": "unknown key, see the documentation for those that there are",
+    "missing": "is missing",
+}
+"""Pydantic's words where they are not a person's."""
+
+
 def describe_validation_error(error: ValidationError, limit: int = 3) -> str:
     """Turn pydantic's list into one bounded line: `field: what is wrong`, at most `limit` of them."""
     rows = [
-        f"{'.'.join(str(part) for part in row['loc'])[:80] or '(whole)'}: {row['msg'][:200]}"
+        f"{'.'.join(str(part) for part in row['loc'])[:80] or '(whole)'}: {_PLAIN.get(row['type'], row['msg'])[:200]}"
         for row in error.errors(include_url=False, include_input=False)
     ]
     more = f" (and {len(rows) - limit} more)" if len(rows) > limit else ""

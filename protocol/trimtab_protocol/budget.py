@@ -101,18 +101,24 @@ def judge(budget: Budget, readings: Mapping[Metric, Reading]) -> Verdict:
             violations.append(_violation(metric, limit, reading.value))
         elif high > limit:
             doubts.append(
-                f"{metric.value} {reading.value:.6g} [{low:.6g}, {high:.6g}] straddles {limit:.6g}"
+                f"{metric.value} {_show(metric, reading.value)} "
+                f"[{_show(metric, low)}, {_show(metric, high)}] straddles {_show(metric, limit)}"
             )
     if violations:
         worst = max(violations, key=lambda row: row.excess_ratio)
         reason = (
-            f"{worst.metric.value} {worst.found:.6g} is over its limit {worst.limit:.6g} "
+            f"{worst.metric.value} {_show(worst.metric, worst.found)} is over its limit "
+            f"{_show(worst.metric, worst.limit)} "
             f"by {worst.excess_ratio:.1%}"
         )
         return Verdict(outcome=Outcome.FAIL, reason=reason, violations=tuple(violations))
     if doubts:
         return Verdict(outcome=Outcome.INCONCLUSIVE, reason="; ".join(doubts))
     return Verdict(outcome=Outcome.PASS, reason="every limit is kept")
+
+
+def _show(metric: Metric, value: float) -> str:
+    return f"{value:,.0f}" if metric.value.endswith("_bytes") else f"{value:.6g}"
 
 
 def _violation(metric: Metric, limit: float, found: float) -> Violation:

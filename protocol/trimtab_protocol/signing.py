@@ -109,7 +109,7 @@ def verify_manifest(signed: SignedManifest, trusted_keys: Mapping[str, bytes]) -
     if not by_trusted:
         found = ", ".join(row.key_id for row in signed.signatures)
         raise TrustError(
-            f"signed by {found}, none of which is among the {len(trusted_keys)} trusted keys",
+            f"signed by {found}, none of which is trusted here ({', '.join(trusted_keys) or 'no key is'})",
             code=ErrorCode.TRUST_KEY,
         )
     message = SIGNED_PREFIX + signed.manifest_json.encode()

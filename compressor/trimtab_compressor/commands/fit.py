@@ -102,7 +102,7 @@ def read_plan(options: argparse.Namespace) -> tuple[Task, FitPlan]:
     """
     from trimtab_compressor.budgets import parse_budgets  # noqa: PLC0415 - keeps start fast
     from trimtab_compressor.fit import FitPlan  # noqa: PLC0415
-    from trimtab_compressor.keys import read_key  # noqa: PLC0415
+    from trimtab_compressor.keys import read_private_key  # noqa: PLC0415
     from trimtab_compressor.publish import ArtifactPlan  # noqa: PLC0415
     from trimtab_compressor.recipes import list_choices  # noqa: PLC0415
     from trimtab_compressor.task_file import load_task  # noqa: PLC0415
@@ -112,7 +112,7 @@ def read_plan(options: argparse.Namespace) -> tuple[Task, FitPlan]:
         read_name(options.name, "--name")
     budgets = parse_budgets(options.budget, classes, options.max_drop)
     choices = list_choices(options.recipe, read_formats(options.format))
-    private_key = read_key(options.key)
+    private_key = read_private_key(options.key)
     measure = read_measure_spec(options)
     policy = read_policy(options, measure)
     task = load_task(options.task)

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
         ConfigError: An argument or the samples do not fit.
         ModelError: The model does not load or run.
     """
-    from trimtab_compressor.keys import read_key  # noqa: PLC0415 - keeps start fast
+    from trimtab_compressor.keys import read_private_key  # noqa: PLC0415 - keeps start fast
     from trimtab_compressor.package import Provenance, package_model, write_artifact  # noqa: PLC0415
 
     budgets = read_budgets(options.budget)
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
         name=options.name,
         version=options.version,
         recipe=options.recipe,
-        private_key=read_key(options.key),
+        private_key=read_private_key(options.key),
         samples=_read_samples(options),
         budgets=budgets,
         provenance=Provenance(created_at=time.time()),

@@ -12,7 +12,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from trimtab_deploy.client import Client
-from trimtab_deploy.folder import admin_token, read_server_file
+from trimtab_deploy.folder import admin_token, await_server_file
 from trimtab_protocol.base import describe_validation_error
 from trimtab_protocol.errors import ConfigError, ErrorCode
 from trimtab_protocol.measurement import MeasureSpec
@@ -36,11 +36,15 @@ def connected(chosen: argparse.Namespace) -> Iterator[Client]:
         ConfigError: None was named, or none serves the folder that was named.
     """
     url, token = find_server(chosen)
-    client = Client(url, token, say=lambda text: print(text, file=sys.stderr))
+    client = Client(url, token, say=_say)
     try:
         yield client
     finally:
         client.close()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def find_server(chosen: argparse.Namespace) -> tuple[str, str]:
@@ -51,10 +55,12 @@ def find_server(chosen: argparse.Namespace) -> tuple[str, str]:
     """
     url, token = chosen.url, chosen.token
     if chosen.data is not None:
-        url = url or read_server_file(chosen.data).http_url
+        url = url or await_server_file(chosen.data, _say).http_url
         token = token or admin_token(chosen.data)
     url = url or os.environ.get("TRIMTAB_URL")
     token = token or os.environ.get("TRIMTAB_TOKEN")
+    if url and not str(url).startswith(("http://", "https://")):
+        raise ConfigError(f"--url {url!r} must begin with http:// or https://")
     if not url or not token:
         raise ConfigError(
             "say which control plane: --data DIR, or --url and --token, or TRIMTAB_URL and "

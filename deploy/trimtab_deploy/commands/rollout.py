@@ -38,7 +38,7 @@ from trimtab_protocol.rollout import (
 )
 
 EXIT_NOT_COMMITTED = 3
-WAIT_S, WATCH_S = 30.0, 0.5
+WAIT_S, WATCH_S = 2.0, 0.5
 COLUMNS = ("DEVICE", "CLASS", "STAGE", "STATE", "P90", "P90 RATIO", "REASON")
 
 
@@ -153,8 +153,15 @@ def read_stage(text: str) -> StageSpec:
 
 
 def _wait(client: Client, rollout: Rollout) -> Rollout:
+    """Wait for the end, saying on stderr what each device does."""
+    known: dict[str, str] = {}
     while rollout.state is RolloutState.RUNNING:
         rollout = client.rollout(rollout.rollout_id, wait_s=WAIT_S)
+        for row in rollout.devices:
+            state = row.state.value if row.state is not None else ""
+            if state and known.get(row.device) != state:
+                known[row.device] = state
+                print(f"{row.device}: {state}", file=sys.stderr)
     return rollout
 
 

@@ -290,7 +290,7 @@ def test_a_budget_that_nothing_keeps_ends_with_2_and_still_writes_the_report(
         (["--name", "Not A Name"], "--name 'Not A Name' is no name"),
         (["--class", "Pi 4"], "--class 'Pi 4' is no name"),
         (["--probation-s", "-1"], "probation_s"),
-        (["--max-drop", "-0.1"], "accuracy_drop"),
+        (["--max-drop", "-0.1"], "not a ratio"),
     ],
 )
 def test_wrong_arguments_end_with_2_before_anything_is_measured(

@@ -18,7 +18,7 @@ from trimtab_compressor.arrays import digest_array, digest_key
 from trimtab_compressor.cache import Cache, default_cache_folder
 from trimtab_compressor.datasets import mnist
 from trimtab_compressor.evaluate import read_host_cpu
-from trimtab_compressor.keys import create_keys, read_key
+from trimtab_compressor.keys import create_keys, read_key, read_private_key
 from trimtab_compressor.quiet import quiet
 from trimtab_compressor.threads import thread_count
 from trimtab_protocol.errors import ConfigError, TransientError, TrustError
@@ -193,3 +193,10 @@ def test_the_three_parts_become_train_and_test(
     found = mnist.load_mnist(tmp_path)
     assert found.train.inputs.shape == (8, 1, 28, 28)
     assert found.test.labels.dtype == np.int64
+
+
+def test_the_public_half_does_not_sign(tmp_path: Path) -> None:
+    pair = create_keys(tmp_path, "release")
+    assert public_key_of(read_private_key(pair.private_path)) == pair.public_key
+    with pytest.raises(ConfigError, match="is the public half"):
+        read_private_key(pair.public_path)

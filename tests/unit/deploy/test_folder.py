@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from trimtab_deploy.files import write_atomically
 from trimtab_deploy.folder import (
+    ServerFile,
     admin_token,
+    await_server_file,
     choose_port,
     listen,
     locked_folder,
@@ -100,3 +103,24 @@ def test_systemd_is_told_when_it_listens(tmp_path: Path, monkeypatch: pytest.Mon
         assert channel.recv(100) == b"READY=1"
     monkeypatch.setenv("NOTIFY_SOCKET", "@trimtab-nobody-listens")
     notify("READY=1")
+
+
+def test_a_control_plane_that_is_just_starting_is_waited_for(tmp_path: Path) -> None:
+    said: list[str] = []
+    server = ServerFile(http_url="http://x", mqtt_host="h", mqtt_port=1, broker="amqtt", pid=1)
+
+    def start() -> None:
+        (tmp_path / "new").mkdir()
+        (tmp_path / "draft").write_text(server.model_dump_json())
+        (tmp_path / "draft").rename(tmp_path / "new" / "server.json")
+
+    timer = threading.Timer(0.3, start)
+    timer.start()
+    assert await_server_file(tmp_path / "new", said.append) == server
+    timer.join()
+    assert len(said) == 1
+
+
+def test_none_that_begins_to_serve_in_time_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no control plane serves"):
+        await_server_file(tmp_path, lambda _text: None, patience_s=0.2)
