@@ -71,6 +71,31 @@ def test_an_artifact_arrives_is_probed_and_committed(site: Site) -> None:
     assert site.plane.births[-1].device_class == DEVICE_CLASS
 
 
+@pytest.mark.mosquitto
+@pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto on this machine")
+def test_an_agent_that_is_told_to_speaks_mqtt_5_with_a_session_that_outlives_it(
+    tmp_path: Path,
+) -> None:
+    """[P-2.6]: what is sent while the device is away waits for it, by the session's expiry."""
+    broker = BrokerProcess("mosquitto", tmp_path / "broker")
+    broker.start()
+    plane = ControlPlaneStub(broker.port)
+    agent = AgentProcess(
+        tmp_path / "agent", broker.port, MQTT.replace("[mqtt]", '[mqtt]\nprotocol = "5"')
+    )
+    try:
+        agent.start()
+        plane.wait_for("birth", lambda: bool(plane.births))
+        agent.kill()
+        plane.ask(*make_real_artifact(1))  # not retained: only the kept session can deliver it
+        agent.start()
+        assert plane.wait_for_trial().measurement is not None
+    finally:
+        agent.stop()
+        plane.close()
+        broker.stop()
+
+
 def test_an_orderly_end_says_offline_and_exits_with_0(site: Site) -> None:
     site.agent.start()
     site.plane.wait_for("birth", lambda: bool(site.plane.births))
