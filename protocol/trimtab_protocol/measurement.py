@@ -32,6 +32,12 @@ class MeasureSpec(WireModel):
         warm_up_s: Seconds of warm-up per process, at least (and at least 10 runs).
         max_process_s: A process that takes longer is killed and the measurement fails.
         threads: Intra-operator threads; None for the agent's own setting.
+        paced_period_ms: Also measure one inference every so often, as an application with a frame
+            rate does; None for back-to-back runs only.
+        paced_runs: Timed runs at that pace, per process.
+        is_profiled: Also take an operator profile, in a process of its own.
+        energy_windows: Windows of load, each between two idle ones.
+        energy_window_s: Seconds per window, at least; a slow sensor lengthens it.
     """
 
     processes: Annotated[int, Field(ge=1, le=50)] = 5
@@ -40,6 +46,11 @@ class MeasureSpec(WireModel):
     warm_up_s: Annotated[float, Field(ge=0, le=120)] = 1.0
     max_process_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    paced_period_ms: Annotated[float, Field(ge=1, le=60_000)] | None = None
+    paced_runs: Annotated[int, Field(ge=11, le=100_000)] = 64
+    is_profiled: bool = False
+    energy_windows: Annotated[int, Field(ge=1, le=50)] = 5
+    energy_window_s: Annotated[float, Field(gt=0, le=600)] = 10.0
 
 
 class Stability(str, Enum):
@@ -77,6 +88,19 @@ class Condition(WireModel):
     governor_name: str | None = None
     load_average_1m: float | None = None
     boot_id: str | None = None
+    soc: str = Field(default="", description="such as brcm,bcm2712 or nvidia,tegra234")
+    operating_system: str = ""
+    power_mode: str | None = Field(default=None, description="nvpmodel's name for it, on a Jetson")
+    min_clock_khz: int | None = None
+    max_clock_khz: int | None = None
+    are_clocks_pinned: bool | None = Field(
+        default=None, description="lowest and highest allowed clock are the same"
+    )
+    is_turbo_allowed: bool | None = None
+    is_container: bool | None = None
+    fingerprint: str = Field(default="", description="digest of all that decides the device class")
+    is_degraded: bool = Field(default=False, description="measured although preflight complained")
+    preflight: tuple[str, ...] = Field(default=(), description="what preflight complained of")
 
 
 class ColdStart(WireModel):
@@ -110,6 +134,20 @@ class Latency(WireModel):
     p99_ms: Reading
     max_ms: Reading
     cpu_ms: Reading = Field(description="CPU time of all threads per inference")
+    mad_ms: Reading | None = Field(
+        default=None, description="median absolute deviation of single runs from their median"
+    )
+    outliers: int | None = Field(
+        default=None, description="runs above the median by more than five MAD; none is removed"
+    )
+
+
+class PacedLatency(WireModel):
+    """One inference per period: caches cool down and clocks drop between the runs."""
+
+    period_ms: float
+    latency: Latency
+    missed: int = Field(default=0, description="runs that began late, the one before still ran")
 
 
 class Memory(WireModel):
@@ -121,14 +159,120 @@ class Memory(WireModel):
         description="VmHWM with the runtime imported and no model loaded"
     )
     over_baseline_bytes: Reading
+    inference_peak_bytes: Reading | None = Field(
+        default=None, description="VmHWM since the model was loaded"
+    )
+    rss_bytes: Reading | None = Field(default=None, description="after the timed runs")
+    pss_bytes: Reading | None = Field(
+        default=None, description="as rss, shared pages divided by the processes that share them"
+    )
+    uss_bytes: Reading | None = Field(default=None, description="pages of this process alone")
+    baseline_pss_bytes: Reading | None = None
+    baseline_uss_bytes: Reading | None = None
+
+
+class SensorKind(str, Enum):
+    """How a sensor comes to its figures."""
+
+    COUNTER = "counter"  # energy that only grows
+    SAMPLED = "sampled"  # power, read again and again
+    EXTERNAL = "external"  # somebody else's meter: a series of (time, watts)
 
 
 class Energy(WireModel):
     """Energy per inference, or the reason why there is none."""
 
-    per_inference_mj: Reading
+    per_inference_mj: Reading = Field(description="dynamic: above what the idle device takes")
     source: str = Field(default="", description="sensor that was read")
     scope: str = Field(default="", description="what the sensor sees: package, module, board")
+    gross_mj: Reading | None = Field(
+        default=None, description="per inference, the idle power included"
+    )
+    uncertainty_mj: Reading | None = Field(
+        default=None, description="standard uncertainty of per_inference_mj, the sensor's included"
+    )
+    idle_power_mw: Reading | None = Field(
+        default=None, description="the model loaded and not run; drifts are interpolated"
+    )
+    load_power_mw: Reading | None = None
+    kind: SensorKind | None = None
+    windows: int = 0
+    window_s: float | None = None
+    coverage: Reading | None = Field(
+        default=None, description="share of the windows' time that samples cover, 0 to 1"
+    )
+    max_gap_s: float | None = Field(default=None, description="longest time without a sample")
+    sampler_slowdown: Reading | None = Field(
+        default=None, description="p50 while the sensor is read / p50 while it is not"
+    )
+
+
+class ThrottleEvent(WireModel):
+    """Something that slowed the device down while it was measured."""
+
+    source: str = Field(description="the file or counter that said so")
+    what: str = Field(description="such as: under-voltage, clock capped, soft temperature limit")
+    count: float = Field(description="events, or seconds for a state that was seen")
+    is_voiding: bool = Field(description="whether the latency figures are not to be trusted")
+
+
+class Zone(WireModel):
+    """One temperature sensor over the run, in degrees Celsius."""
+
+    name: str
+    before: Reading
+    highest: Reading
+    after: Reading
+
+
+class Heat(WireModel):
+    """Temperature, clocks and throttling, watched while the runs were timed."""
+
+    zones: tuple[Zone, ...] = ()
+    throttling: tuple[ThrottleEvent, ...] = ()
+    clock_residency: dict[str, float] = Field(
+        default_factory=dict,
+        description="share of the time per clock in kHz, 0 to 1, of the CPUs that were used",
+    )
+    highest_clock_share: Reading = Field(description="share of the time at the highest clock")
+    absent: tuple[str, ...] = Field(default=(), description="what could not be watched, and why")
+
+
+class Operator(WireModel):
+    """One operator as the runtime executed it: fused and renamed, not as the file has it."""
+
+    node_index: int | None = None
+    name: str
+    op: str
+    fused_from: tuple[str, ...] = ()
+    provider: str = ""
+    calls: int
+    total_us: float
+    p50_us: float
+    share: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="of the time of all operators; profiling slows down, so only shares carry over"
+    )
+    input_bytes: int | None = None
+    output_bytes: int | None = None
+    parameter_bytes: int | None = None
+
+
+class OperatorProfile(WireModel):
+    """Which operators take the time; from a run of its own, or absent with the reason."""
+
+    absent: str | None = None
+    source: str = Field(default="", description="what took it: onnxruntime trace, litert profiler")
+    runtime: str = ""
+    mode: str = Field(default="", description="the kernels that ran, such as delegate or builtin")
+    runs: int = 0
+    operators: tuple[Operator, ...] = ()
+    unattributed_us: float | None = Field(
+        default=None, description="per run: whole inference - sum of its operators"
+    )
+    resolution_us: float = 1.0
+    slowdown: float | None = Field(
+        default=None, description="p50 of the profiled run / p50 of the timed runs"
+    )
 
 
 class Measurement(WireModel):
@@ -146,6 +290,9 @@ class Measurement(WireModel):
     energy: Energy
     stability: Stability
     stability_reasons: tuple[str, ...] = ()
+    paced: PacedLatency | None = None
+    heat: Heat | None = None
+    operators: OperatorProfile | None = None
     started_at: UnixTime
     duration_s: float
 
