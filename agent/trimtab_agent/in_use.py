@@ -1,7 +1,6 @@
-"""What applications on this device say about the models they use: the port between the local API
-and what decides about deployments.
+"""What applications on this device say about the models they use.
 
-Times are those of the monotonic clock, in seconds.
+The port between the local API and what decides about deployments. Times are those of the monotonic clock, in seconds.
 """
 
 from __future__ import annotations
