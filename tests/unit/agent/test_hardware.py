@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from support import board_layouts as boards
 from trimtab_agent.hardware import (
     UNKNOWN_BOOT_ID,
+    condition_facts,
     derive_device_class,
     fingerprint,
+    read_container,
     read_governor,
     read_hardware,
     read_load_average_1m,
+    read_turbo,
 )
 from trimtab_protocol.manifest import RuntimeName
 from trimtab_protocol.messages import RuntimeFact
@@ -184,6 +189,120 @@ def test_the_order_in_which_runtimes_are_found_does_not_matter(tmp_path: Path) -
     found = read_hardware(pi4(tmp_path))
     two = (*RUNTIMES, RuntimeFact(name=RuntimeName.LITERT, version="2.1", package="ai-edge-litert"))
     assert fingerprint(found, 4, two) == fingerprint(found, 4, two[::-1])
+
+
+@pytest.mark.parametrize(
+    ("board", "soc", "system", "mode"),
+    [
+        (boards.pi5, "brcm,bcm2712", "Debian GNU/Linux 13 (trixie)", None),
+        (boards.pi4, "brcm,bcm2711", "Debian GNU/Linux 12 (bookworm)", None),
+        (boards.orin_nano, "nvidia,tegra234", "Ubuntu 22.04.5 LTS", "25W"),
+        (boards.agx_orin, "nvidia,tegra234", "Ubuntu 22.04.4 LTS", "MAXN"),
+        (boards.nano_jetpack4, "nvidia,tegra210", "Ubuntu 18.04.6 LTS", "MAXN"),
+        (boards.laptop, "", "Ubuntu 24.04.1 LTS", None),
+        (boards.nothing, "", "", None),
+    ],
+)
+def test_a_boards_chip_system_and_power_mode_are_known(
+    tmp_path: Path, board: Callable[[Path], Path], soc: str, system: str, mode: str | None
+) -> None:
+    facts = condition_facts(board(tmp_path))
+    assert (facts["soc"], facts["operating_system"], facts["power_mode"]) == (soc, system, mode)
+    found = read_hardware(tmp_path)
+    assert (found.soc, found.operating_system, found.power_mode) == (soc, system, mode)
+
+
+@pytest.mark.parametrize(
+    ("board", "limits"),
+    [
+        (boards.pi5, (1500000, 2400000, False)),
+        (boards.orin_nano, (729600, 1510400, False)),
+        (boards.agx_orin, (2201600, 2201600, True)),
+        (boards.nothing, (None, None, None)),
+    ],
+)
+def test_clocks_are_pinned_where_the_lowest_is_the_highest(
+    tmp_path: Path,
+    board: Callable[[Path], Path],
+    limits: tuple[int | None, int | None, bool | None],
+) -> None:
+    facts = condition_facts(board(tmp_path))
+    found = (facts["min_clock_khz"], facts["max_clock_khz"], facts["are_clocks_pinned"])
+    assert found == limits
+
+
+def test_only_the_limits_of_the_used_cpus_count(tmp_path: Path) -> None:
+    folder = boards.agx_orin(tmp_path) / "sys/devices/system/cpu/cpu1/cpufreq"
+    (folder / "scaling_min_freq").write_text("729600 kHz\n")
+    assert condition_facts(tmp_path, (0, 11))["are_clocks_pinned"] is True
+    assert condition_facts(tmp_path, (0, 1))["are_clocks_pinned"] is False
+    boards.make_unreadable(folder / "scaling_min_freq")
+    assert condition_facts(tmp_path, (1,))["are_clocks_pinned"] is None
+
+
+def test_a_power_mode_without_a_name_is_given_by_its_number(tmp_path: Path) -> None:
+    boards.make_unreadable(boards.orin_nano(tmp_path) / "etc/nvpmodel.conf")
+    assert read_hardware(tmp_path).power_mode == "mode 1"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("intel_pstate/no_turbo", "0\n", True),
+        ("intel_pstate/no_turbo", "1\n", False),
+        ("cpufreq/boost", "1\n", True),
+        ("cpufreq/boost", "0\n", False),
+        ("cpufreq/boost", "", None),
+    ],
+)
+def test_turbo_is_read_from_whichever_switch_there_is(
+    tmp_path: Path, name: str, text: str, expected: bool | None
+) -> None:
+    write_tree(tmp_path, {f"sys/devices/system/cpu/{name}": text})
+    assert read_turbo(tmp_path) is expected
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({".dockerenv": ""}, True),
+        ({"run/.containerenv": ""}, True),
+        ({"proc/1/cgroup": "1:name=systemd:/docker/0123\n"}, True),
+        ({"proc/1/cgroup": "0::/init.scope\n"}, False),
+        ({"proc/1/cgroup": "0::/\n"}, None),
+        ({}, None),
+    ],
+)
+def test_a_container_is_told_apart_where_it_can_be(
+    tmp_path: Path, files: dict[str, str], expected: bool | None
+) -> None:
+    assert read_container(write_tree(tmp_path, files)) is expected
+
+
+def test_nothing_of_the_moment_changes_the_fingerprint(tmp_path: Path) -> None:
+    before = fingerprint(read_hardware(boards.orin_nano(tmp_path)), 4, RUNTIMES)
+    cpu0 = "sys/devices/system/cpu/cpu0/cpufreq/"
+    write_tree(
+        tmp_path,
+        {
+            cpu0 + "scaling_governor": "performance\n",
+            cpu0 + "scaling_min_freq": "1510400\n",
+            cpu0 + "scaling_max_freq": "729600\n",
+            "sys/class/thermal/thermal_zone0/temp": "95000\n",
+            "sys/class/thermal/cooling_device1/cur_state": "5\n",
+            "sys/class/hwmon/hwmon3/oc1_event_cnt": "99\n",
+            "proc/loadavg": "9.00 9.00 9.00 9/200 999\n",
+            "proc/meminfo": "MemTotal: 7802000 kB\nMemAvailable: 1 kB\n",
+            "proc/sys/kernel/random/boot_id": "boot-2\n",
+        },
+    )
+    assert fingerprint(read_hardware(tmp_path), 4, RUNTIMES) == before
+
+
+def test_another_power_mode_is_another_fingerprint(tmp_path: Path) -> None:
+    before = fingerprint(read_hardware(boards.orin_nano(tmp_path)), 4, RUNTIMES)
+    write_tree(tmp_path, {"var/lib/nvpmodel/status": "pmode:0000\n"})
+    assert fingerprint(read_hardware(tmp_path), 4, RUNTIMES) != before
 
 
 def test_this_very_machine_can_be_read() -> None:
