@@ -156,6 +156,9 @@ class AgentRig:
         self.free_disk_bytes = 10**9
         self.max_payload_cache_bytes = 10**9
         self.trusted_keys = trusting(TEST_PRIVATE_KEY)
+        self.runtimes: tuple[RuntimeFact, ...] = (
+            RuntimeFact(name=RuntimeName.ONNXRUNTIME, version="1.23.0"),
+        )
         self._sequence = itertools.count(1)
         self._desired: dict[str, DesiredModel] = {}
         self.start(observe)
@@ -176,7 +179,7 @@ class AgentRig:
             fetch=FetchSettings(chunk_timeout_s=2.0, stall_timeout_s=30.0),
             identity=Identity(
                 DEVICE_CLASS,
-                (RuntimeFact(name=RuntimeName.ONNXRUNTIME, version="1.23.0"),),
+                self.runtimes,
                 4 * 10**9,
             ),
             trusted_keys=self.trusted_keys,
