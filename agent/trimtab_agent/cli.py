@@ -1,6 +1,7 @@
-"""`trimtab-agent run | measure | status`.
+"""`trimtab-agent run | measure | status | doctor`.
 
-Exit codes: 0 done, 1 the disk failed, 2 the settings, the model or the input are wrong, 130 Ctrl-C.
+Exit codes: 0 done, 1 the disk failed (doctor: something is missing), 2 the settings, the model or
+the input are wrong, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -73,6 +74,15 @@ def status(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def doctor(arguments: argparse.Namespace) -> int:
+    """What this device lacks for honest measurements, and how to mend it."""
+    from trimtab_agent import doctor as checks  # noqa: PLC0415
+
+    findings = checks.examine(checks.Device(), arguments.config)
+    print(checks.render_json(findings) if arguments.json else checks.render(findings))
+    return 0 if checks.is_healthy(findings) else 1
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="trimtab-agent", description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -95,6 +105,14 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--config", type=Path, default=Path(DEFAULT_CONFIG))
     one.add_argument("--json", action="store_true")
     one.set_defaults(command=status)
+    one = commands.add_parser(
+        "doctor",
+        help="what this device lacks, why it matters, and the command that mends it",
+        epilog="It changes nothing. Exit code 0 when nothing is missing (advice does not count), else 1.",
+    )
+    one.add_argument("--config", type=Path, help="also check these settings, and reach the broker")
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(command=doctor)
     return parser
 
 
