@@ -245,7 +245,7 @@ def _state_of_the_moment(device: Device, cpus: tuple[int, ...]) -> Iterator[Find
     complaints = preflight(device.root, cpus, device.ask)
     why = "figures taken now are worse than the device can do, or differ from run to run"
     for complaint in complaints:
-        found, _, fix = complaint.partition(": ")
+        found, _, fix = complaint.rpartition(": ")
         yield Finding(Level.ADVICE, "state now", found, why, fix)
     if not complaints:
         yield Finding(Level.OK, "state now", "cool, idle, nothing throttled, no clock that changes")

@@ -198,6 +198,13 @@ def test_a_governor_that_changes_clocks_comes_with_its_command(tmp_path: Path) -
     assert found.fix.startswith("echo performance | sudo tee /sys/devices/")
 
 
+def test_other_work_is_told_apart_from_what_to_do_about_it(pi: Device) -> None:
+    (pi.root / "proc/loadavg").write_text("3.90 2.0 1.0 4/210 77\n")
+    found = named(examine(pi), "state now")
+    assert "load 3.90 on 4 CPUs" in found.found
+    assert found.fix.startswith("stop them")
+
+
 def test_a_kernel_that_cannot_reset_the_peak_is_advice(pi: Device) -> None:
     boards.make_unreadable(pi.root / "proc/self/clear_refs")
     assert named(examine(pi), "peak memory").level is Level.ADVICE
