@@ -164,7 +164,13 @@ def test_a_sticky_bit_that_came_up_between_two_looks_voids(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "answer",
-    ["VCHI initialization failed", "Can't open device file: /dev/vcio", "", "throttled=zebra"],
+    [
+        "VCHI initialization failed",
+        "Can't open device file: /dev/vcio",
+        "",
+        "throttled=zebra",
+        "throttled=0x5?",
+    ],
 )
 def test_a_firmware_that_does_not_answer_is_absent_with_its_words(
     tmp_path: Path, answer: str
