@@ -24,7 +24,10 @@ from trimtab_protocol.errors import TrimtabError
 from trimtab_protocol.measurement import ThrottleEvent
 
 Ask = Callable[[str], str]
-"""Ask a Raspberry Pi's firmware: "get_throttled" -> "throttled=0x50005"."""
+"""Ask a Raspberry Pi's firmware: "get_throttled" -> "throttled=0x50005".
+
+It may raise OSError, ValueError or TrimtabError; the reason is then recorded and the run goes on.
+"""
 
 LIVE_BITS = {
     0: "under-voltage",

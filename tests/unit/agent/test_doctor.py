@@ -79,6 +79,12 @@ def test_a_device_that_has_everything_is_healthy(tmp_path: Path, pi: Device) -> 
     assert not any(one.why or one.fix for one in findings)
 
 
+def test_advice_alone_is_healthy(pi: Device) -> None:
+    findings = examine(replace(pi, energy=lambda: NoSensor("none")))
+    assert Level.ADVICE in {one.level for one in findings}
+    assert is_healthy(findings)
+
+
 @pytest.mark.parametrize(
     "board",
     [

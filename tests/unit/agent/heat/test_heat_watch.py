@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from support import board_layouts as boards
 from trimtab_agent.heat import HeatWatch
+from trimtab_agent.heat import watch as heat_watch
 from trimtab_protocol.measurement import Heat
 
 BOARDS = [
@@ -254,6 +256,32 @@ def test_a_cpu_that_goes_offline_in_mid_run_is_named(tmp_path: Path) -> None:
     stats = boards.pi5(tmp_path) / boards.CPU.format(number=2) / "cpufreq/stats/time_in_state"
     heat = watched(tmp_path, stats.unlink)
     assert "CPU 2" in (heat.highest_clock_share.absent or "")
+
+
+def test_a_sensor_that_hangs_does_not_hold_up_the_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heat_watch, "STOP_TIMEOUT_S", 0.05)
+    asked, released = threading.Event(), threading.Event()
+    looks: list[str] = []
+
+    def ask(command: str) -> str:
+        looks.append(command)
+        if len(looks) > 1:
+            asked.set()
+            released.wait(10)
+        return "throttled=0x0"
+
+    watch = HeatWatch(boards.pi4(tmp_path), (), ask, period_s=FAST_S)
+    watch.start()
+    try:
+        assert asked.wait(5)
+        heat = watch.stop()
+    finally:
+        released.set()
+        watch._thread.join(5)
+    assert any("hangs" in reason for reason in heat.absent)
+    assert not watch._thread.is_alive()
 
 
 def test_this_very_machine_can_be_watched() -> None:

@@ -61,3 +61,11 @@ def test_little_available_memory_is_a_complaint(tmp_path: Path) -> None:
     )
     (complaint,) = preflight(tmp_path)
     assert "113 MB of 1024 MB" in complaint
+
+
+def test_a_tenth_of_a_large_memory_must_be_available(tmp_path: Path) -> None:
+    memory = boards.pi4(tmp_path) / "proc/meminfo"
+    memory.write_text("MemTotal: 16000000 kB\nMemAvailable: 1590000 kB\n")
+    assert len(preflight(tmp_path)) == 1
+    memory.write_text("MemTotal: 16000000 kB\nMemAvailable: 1610000 kB\n")
+    assert preflight(tmp_path) == ()
