@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import queue
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from support.agent_rig import AgentRig
 from support.artifacts import make_artifact
@@ -316,6 +319,31 @@ def test_once_acknowledged_a_malformed_message_is_not_reported_again(device: Dev
 def test_after_a_malformed_message_the_next_one_is_heard(device: Device) -> None:
     device.run(Connected(), MALFORMED, a_desire(device), *device.deliver())
     assert device.rig.state() is DeploymentState.COMMITTED
+
+
+@st.composite
+def anything(draw: st.DrawFn) -> Received:
+    """Any bytes on any topic, and true messages of which one byte changed."""
+    ack = encode(Ack(report_ids=("r1",)))
+    manifest, _ = make_artifact("digits", 1, CONTENT, chunk_bytes=CHUNK)
+    wanted = DesiredModel(deployment_id="d1", signed=manifest, policy=Policy(probation_s=5.0))
+    true = draw(st.sampled_from([ack, encode(Desired(sequence=1, models={"digits": wanted}))]))
+    at = draw(st.integers(0, len(true) - 1))
+    flipped = true[:at] + bytes([true[at] ^ draw(st.integers(1, 255))]) + true[at + 1 :]
+    payload = draw(st.sampled_from([flipped, true[:at], draw(st.binary(max_size=200))]))
+    topics = [device_topic(SITE, DEVICE, leaf) for leaf in Leaf]
+    topics.append(chunk_topic(SITE, DEVICE, "a" * 64, draw(st.integers(0, 2**31))))
+    return Received(draw(st.sampled_from([*topics, draw(st.text(max_size=40))])), payload)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(anything(), min_size=1, max_size=12))
+def test_whatever_came_before_the_next_good_message_is_heard(junk: list[Received]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        device = Device(Path(folder))
+        device.run(Connected(), *junk, a_desire(device, sequence=1000), *device.deliver())
+        assert device.rig.state() is DeploymentState.COMMITTED
+        assert str(device.rig.active()) == "digits@1"
 
 
 def test_a_malformed_message_on_a_full_disk_does_not_end_the_agent(
