@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trimtab_agent.profile.jobs import ProfileJob
+from trimtab_agent.profile.jobs import KernelMode, ProfileJob
 from trimtab_agent.profile.litert_events import ProfilerEvent, order_events
 from trimtab_agent.profile.pacing import choose_runs
 from trimtab_agent.profile.record import ProfiledRuns
@@ -118,6 +118,14 @@ def library_path() -> Path:
     return path
 
 
+def cpu_options(job: ProfileJob) -> str:
+    """TOML for LiteRT's CPU. The delegate is its default and is not named: 2.1.6 refuses the name."""
+    threads = f"num_threads = {job.threads}\n"
+    if job.mode is KernelMode.DELEGATE:
+        return threads
+    return f'kernel_mode = "{job.mode.value}"\n{threads}'
+
+
 class Library:
     """The shared library; every function but the destructors returns 0 or an error."""
 
@@ -167,8 +175,7 @@ class CompiledModel:
         options = library.make("LiteRtCreateOptions")
         library.call("LiteRtSetOptionsHardwareAccelerators", options, CPU_ACCELERATOR)
         self._add_options(options, "runtime_options_string", "enable_profiling = true\n")
-        kernels = f'kernel_mode = "{job.mode.value}"\nnum_threads = {job.threads}\n'
-        self._add_options(options, "xnnpack", kernels)
+        self._add_options(options, "xnnpack", cpu_options(job))
         self._compiled = library.make(
             "LiteRtCreateCompiledModel", self._environment, model, options
         )

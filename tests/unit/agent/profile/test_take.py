@@ -13,7 +13,7 @@ from support.tiny_models import make_onnx
 from support.tiny_tflite import make_tflite
 from trimtab_agent.measure.jobs import Settings, Subject
 from trimtab_agent.profile import litert_profiler, take
-from trimtab_agent.profile.jobs import KernelMode
+from trimtab_agent.profile.jobs import KernelMode, ProfileJob
 from trimtab_agent.profile.take import take_profile
 from trimtab_protocol.errors import ModelError
 from trimtab_protocol.manifest import ArtifactRef, RuntimeName
@@ -122,6 +122,13 @@ def test_an_unknown_version_of_litert_is_not_touched(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "2.1.0")
     with pytest.raises(ModelError, match=r"2\.1\.6, 2\.2\.0, 2\.3\.0; 2\.1\.0 is installed"):
         litert_profiler.known_version()
+
+
+def test_the_delegate_is_not_named_because_an_older_version_refuses_the_name() -> None:
+    job = ProfileJob(runtime=RuntimeName.LITERT, model_path="m", threads=3)
+    assert litert_profiler.cpu_options(job) == "num_threads = 3\n"
+    builtin = job.model_copy(update={"mode": KernelMode.BUILTIN})
+    assert 'kernel_mode = "builtin"' in litert_profiler.cpu_options(builtin)
 
 
 def test_without_litert_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
