@@ -1,6 +1,7 @@
 # make demo    the whole loop on this machine: train, measure, fit, roll out, refuse what is bad
 # make test    everything that must hold before a change lands
 # make bench-delivery   how fast an artifact arrives, side by side
+# make soak    kill -9 a real agent in real updates, N=2000 times; one whole model every time
 #
 # Needs Python 3.11 or newer and make. Everything else is installed into .venv.
 
@@ -19,7 +20,7 @@ export ORT_DISABLE_TELEMETRY = 1
 PURE := protocol/trimtab_protocol/*,agent/trimtab_agent/window.py,agent/trimtab_agent/reconcile.py,agent/trimtab_agent/admission.py,agent/trimtab_agent/probe_verdict.py,agent/trimtab_agent/records.py,agent/trimtab_agent/measure/statistics.py,agent/trimtab_agent/energy/windows.py,compressor/trimtab_compressor/search/*,compressor/trimtab_compressor/budgets.py,compressor/trimtab_compressor/verdicts.py,deploy/trimtab_deploy/engine/*
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check lint types layers pytest coverage bench-delivery constraints clean
+.PHONY: demo test check lint types layers pytest coverage bench-delivery soak constraints clean
 
 demo: $(VENV)/.demo-ready
 	@$(BIN)/python examples/demo/run.py
@@ -50,6 +51,9 @@ coverage:
 
 bench-delivery: $(VENV)/.test-ready
 	@$(BIN)/python bench/delivery.py
+
+soak: $(VENV)/.test-ready
+	@$(BIN)/python bench/soak.py
 
 $(VENV)/.demo-ready: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no python3.11 and no python3 on PATH: install Python 3.11" >&2; exit 2; }
