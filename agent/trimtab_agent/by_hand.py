@@ -11,12 +11,29 @@ from trimtab_agent import hardware
 from trimtab_agent.config import load_config
 from trimtab_agent.disk import Disk
 from trimtab_agent.measure.jobs import Settings, Subject
-from trimtab_agent.measure.protocol import Bench, measure
+from trimtab_agent.measure.protocol import Bench, compare, measure
 from trimtab_agent.store import Store, hash_file
+from trimtab_protocol.base import WireModel
 from trimtab_protocol.errors import ErrorCode, ModelError
 from trimtab_protocol.manifest import RUNTIME_FOR, ArtifactRef, ModelFormat
-from trimtab_protocol.measurement import Measurement, MeasureSpec
+from trimtab_protocol.measurement import (
+    Comparison,
+    Heat,
+    Measurement,
+    MeasureSpec,
+    OperatorProfile,
+)
 from trimtab_protocol.reading import Reading
+
+SHOWN_OPERATORS = 10
+
+
+class MeasuredFiles(WireModel):
+    """What `measure` found: one model, or two in ABBA order."""
+
+    measurement: Measurement
+    against: Measurement | None = None
+    comparison: Comparison | None = None
 
 
 def measure_file(
@@ -26,14 +43,17 @@ def measure_file(
     processes: int,
     min_steady_s: float,
     is_spinning_allowed: bool,
-) -> Measurement:
-    """Measure a model file with the whole protocol.
+    is_profiled: bool = False,
+    against: Path | None = None,
+) -> MeasuredFiles:
+    """Measure a model file with the whole protocol, interleaved with another one if there is one.
 
     Raises:
         ModelError: `model.unreadable` if it is not there or of no known format; otherwise why the
             runtime could not load or run it.
     """
-    model_format = _format_of(path)
+    subject = _subject(path)
+    other = _subject(against) if against is not None else None
     facts = hardware.read_hardware()
     settings = Settings(
         device_class=hardware.derive_device_class(facts, threads),
@@ -41,15 +61,71 @@ def measure_file(
         is_spinning_allowed=is_spinning_allowed,
         lock="/tmp/trimtab-measure.lock",  # noqa: S108 - the same lock as the resident's default
     )
+    spec = MeasureSpec(processes=processes, min_steady_s=min_steady_s, is_profiled=is_profiled)
+    bench = Bench(settings, _show_progress)
+    if other is None:
+        return MeasuredFiles(measurement=measure(bench, subject, spec))
+    first, second, comparison = compare(bench, subject, other, spec)
+    return MeasuredFiles(measurement=first, against=second, comparison=comparison)
+
+
+def _subject(path: Path) -> Subject:
+    model_format = _format_of(path)
     slug = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")[:64] or "model"
-    subject = Subject(
+    return Subject(
         artifact=ArtifactRef(name=slug, version=1, sha256=_digest(path)),
         runtime=RUNTIME_FOR[model_format],
         model_path=str(path),
         size_bytes=path.stat().st_size,
     )
-    spec = MeasureSpec(processes=processes, min_steady_s=min_steady_s)
-    return measure(Bench(settings, _show_progress), subject, spec)
+
+
+def render_measured(found: MeasuredFiles) -> str:
+    """One measurement, or two and what their comparison says."""
+    parts = [render(found.measurement)]
+    if found.against is not None and found.comparison is not None:
+        parts += [render(found.against), _render_comparison(found.comparison)]
+    return "\n\n".join(parts)
+
+
+def _render_comparison(comparison: Comparison) -> str:
+    ratio = comparison.p50_ratio
+    rows = [
+        ("p50 ratio", _text(ratio, "of the other's, measured interleaved")),
+        ("p90 ratio", _text(comparison.p90_ratio, "of the other's, measured interleaved")),
+    ]
+    if ratio.value is None:
+        verdict = f"cannot be told: {ratio.absent}"
+    elif ratio.high_or_value() < 1:
+        verdict = f"the first is faster: it takes {ratio.value:.1%} of the other's time"
+    elif ratio.low_or_value() > 1:
+        verdict = f"the first is slower: it takes {ratio.value:.1%} of the other's time"
+    else:
+        verdict = "they cannot be told apart: the interval of the ratio contains 1"
+    return "\n".join(f"{name:>16}  {value}" for name, value in [*rows, ("verdict", verdict)])
+
+
+def _render_heat(heat: Heat | None) -> list[tuple[str, str]]:
+    if heat is None:
+        return []
+    rows = [
+        (zone.name[:16], f"{_text(zone.before, '°C')}, at most {_text(zone.highest, '°C')}")
+        for zone in heat.zones
+    ]
+    share = heat.highest_clock_share
+    text = f"absent: {share.absent}" if share.value is None else f"{share.value:.0%} of the time"
+    return [*rows, ("at full clock", text)]
+
+
+def _render_operators(profile: OperatorProfile | None) -> list[tuple[str, str]]:
+    if profile is None:
+        return []
+    if profile.absent is not None:
+        return [("operators", f"absent: {profile.absent}")]
+    return [
+        ("operators" if rank == 0 else "", f"{row.share:6.1%}  {row.op}  {row.name}")
+        for rank, row in enumerate(profile.operators[:SHOWN_OPERATORS])
+    ]
 
 
 def render(measurement: Measurement) -> str:
@@ -75,6 +151,8 @@ def render(measurement: Measurement) -> str:
         ("over the runtime", _text(memory.over_baseline_bytes, "bytes")),
         ("energy", _text(measurement.energy.per_inference_mj, "mJ per inference")),
         ("stability", "; ".join((measurement.stability.value, *measurement.stability_reasons))),
+        *_render_heat(measurement.heat),
+        *_render_operators(measurement.operators),
     ]
     return "\n".join(f"{name:>16}  {value}" for name, value in rows)
 

@@ -53,16 +53,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 def measure(arguments: argparse.Namespace) -> int:
     """Measure a model file on this machine, without any broker."""
-    from trimtab_agent.by_hand import measure_file, render  # noqa: PLC0415
+    from trimtab_agent.by_hand import measure_file, render_measured  # noqa: PLC0415
 
-    measurement = measure_file(
+    found = measure_file(
         arguments.model,
         threads=arguments.threads,
         processes=arguments.processes,
         min_steady_s=arguments.seconds,
         is_spinning_allowed=arguments.spinning,
+        is_profiled=arguments.profile,
+        against=arguments.against,
     )
-    print(measurement.model_dump_json(indent=2) if arguments.json else render(measurement))
+    if not arguments.json:
+        print(render_measured(found))
+    elif found.against is None:
+        print(found.measurement.model_dump_json(indent=2))
+    else:
+        print(found.model_dump_json(indent=2))
     return 0
 
 
@@ -98,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--seconds", type=_between(0, 600, float), default=2.0, help="timed seconds per process"
     )
+    one.add_argument(
+        "--against", type=Path, metavar="OTHER", help="measure this file too, interleaved"
+    )
+    one.add_argument("--profile", action="store_true", help="which operators take the time")
     one.add_argument("--spinning", action="store_true", help="let idle runtime threads spin")
     one.add_argument("--json", action="store_true")
     one.set_defaults(command=measure)

@@ -17,7 +17,7 @@ from trimtab_agent.deployment_steps import HEAVY_STATES, Steps
 from trimtab_agent.journal import Journal
 from trimtab_agent.measure.jobs import JobResult
 from trimtab_agent.reconcile import Step, reconcile
-from trimtab_agent.records import MAX_STARTS, DeploymentRecord
+from trimtab_agent.records import DeploymentRecord
 from trimtab_agent.store import Slot
 from trimtab_agent.tools import Tools
 from trimtab_protocol.errors import (
@@ -243,7 +243,7 @@ class Deployments:
             return
         record = record.model_copy(update={"starts": record.starts + 1})
         self._journal.save(name, record)
-        if record.starts >= MAX_STARTS and record.state in (S.PROBING, S.PROBATION):
+        if record.starts >= record.policy.max_starts and record.state in (S.PROBING, S.PROBATION):
             reason = f"{record.starts} starts of the agent while {record.state.value}"
             self._fail(name, ModelError(reason, code=ErrorCode.MODEL_CRASH))
 

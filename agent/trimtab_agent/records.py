@@ -18,9 +18,6 @@ from trimtab_protocol.manifest import ArtifactRef, SignedManifest
 from trimtab_protocol.messages import DeploymentReport, DeploymentStatus, Policy
 from trimtab_protocol.signing import read_manifest
 
-MAX_STARTS = 3
-"""So many starts of the agent within probing or probation are a crash loop."""
-
 MAX_IDENTIFIER_LENGTH = 80
 """Of `protocol.base.Identifier`."""
 

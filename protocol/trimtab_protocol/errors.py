@@ -53,7 +53,6 @@ class ErrorCode(str, Enum):
     REJECTED_SLOWER = "rejected.slower"  # measured here, and slower than the incumbent allows
     REJECTED_SUPERSEDED = "rejected.superseded"  # a newer desired state came before activation
     REJECTED_EXPIRED = "rejected.expired"
-    REJECTED_HOOK = "rejected.hook"  # a hook on the device said no
 
     TRANSIENT_BROKER = "transient.broker"
     TRANSIENT_CONTROL_PLANE = "transient.control_plane"
@@ -66,8 +65,6 @@ class ErrorCode(str, Enum):
     MODEL_TIMEOUT = "model.timeout"
     MODEL_MEMORY = "model.memory"
     MODEL_UNREADABLE = "model.unreadable"
-    MODEL_HEARTBEAT = "model.heartbeat"  # the application fell silent in probation
-    MODEL_SLOW_IN_USE = "model.slow_in_use"  # the application measured it, and it is slower
 
     STORAGE_WRITE = "storage.write"
     STORAGE_CORRUPT = "storage.corrupt"

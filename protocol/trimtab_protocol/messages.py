@@ -86,13 +86,7 @@ class Policy(WireModel):
         probation_s: Time that an artifact must stay healthy after activation.
         max_fetch_bytes_per_s: Rate cap of the delivery; None for none.
         expires_at: Do not begin after this time; None for never.
-        max_starts: So many starts of the agent, or of the application, within probation are a
-            crash loop.
-        heartbeat_timeout_s: Silence of the application for this long within probation goes back;
-            None where no application reports to the agent.
-        max_app_p90_ratio: Go back when the application's own p90 in probation is above this
-            multiple of its p90 with the incumbent; None to not look at it.
-        max_probe_s, max_probe_bytes: Bounds of the probing child; None for the agent's own.
+        max_starts: So many starts of the agent within probing or probation are a crash loop.
     """
 
     probe: MeasureSpec = MeasureSpec()
@@ -101,10 +95,6 @@ class Policy(WireModel):
     max_fetch_bytes_per_s: Annotated[int, Field(ge=1024)] | None = None
     expires_at: UnixTime | None = None
     max_starts: Annotated[int, Field(ge=1, le=100)] = 3
-    heartbeat_timeout_s: Annotated[float, Field(gt=0, le=86400)] | None = None
-    max_app_p90_ratio: Annotated[float, Field(gt=0)] | None = None
-    max_probe_s: Annotated[float, Field(gt=0, le=86400)] | None = None
-    max_probe_bytes: Annotated[int, Field(ge=1024 * 1024)] | None = None
 
 
 class DesiredModel(WireModel):
@@ -160,9 +150,6 @@ class Ask(Message):
     signed: SignedManifest
     spec: MeasureSpec = MeasureSpec()
     expires_at: UnixTime
-    against: SignedManifest | None = Field(
-        default=None, description="measure this artifact too, interleaved, and give the ratio"
-    )
 
 
 class ReportBase(Message):
@@ -178,8 +165,6 @@ class TrialReport(ReportBase):
     kind: Literal["trial"] = "trial"
     trial_id: Identifier
     measurement: Measurement | None = None
-    against: Measurement | None = None
-    comparison: Comparison | None = None
     error_code: ErrorCode | None = None
     detail: str = ""
 

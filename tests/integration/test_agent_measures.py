@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from support.tiny_models import make_onnx
 from support.tiny_tflite import make_tflite
 from trimtab_agent import cli
+from trimtab_agent.by_hand import MeasuredFiles
 from trimtab_protocol.measurement import Measurement
 from trimtab_protocol.reading import Reading
 
@@ -106,7 +108,8 @@ def test_without_json_a_person_reads_a_table_and_nothing_else_is_on_stdout(
     path = str(folder / "small.onnx")
     assert cli.main(["measure", path, "--processes", "1", "--seconds", "0.1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 15
+    assert len(lines) >= 16  # a machine with temperature zones has a row for each
+    assert all(re.match(r" *\S.{0,20}?  \S", line) for line in lines), lines
     assert lines[0].split("  ")[-1].startswith("small, ")
 
 
@@ -140,3 +143,39 @@ def test_two_that_measure_at_once_take_turns(folder: Path) -> None:
 
 def span_of(found: dict[str, float]) -> tuple[float, float]:
     return found["started_at"], found["started_at"] + found["duration_s"]
+
+
+def test_the_record_says_what_the_device_was_like_while_it_measured(measured: Measurement) -> None:
+    assert measured.heat is not None
+    share = measured.heat.highest_clock_share
+    assert share.value is not None or share.absent
+    assert len(measured.condition.fingerprint) == 64
+    assert measured.condition.operating_system
+    assert measured.operators is None  # nobody asked for a profile
+
+
+def test_two_files_are_compared_and_the_verdict_is_a_sentence(folder: Path) -> None:
+    small, other = folder / "small.onnx", folder / "small.tflite"
+    done = run_measure(small, "--processes", "2", "--against", str(other), "--json")
+    assert done.returncode == 0, done.stderr
+    found = MeasuredFiles.model_validate_json(done.stdout)
+    assert found.against is not None
+    assert found.comparison is not None
+    assert found.measurement.condition.runtime_package == "onnxruntime"
+    assert found.against.condition.runtime_package == "ai-edge-litert"
+    ratio = found.comparison.p50_ratio
+    assert ratio.low_or_value() <= ratio.known() <= ratio.high_or_value()
+    table = run_measure(small, "--processes", "1", "--against", str(other)).stdout
+    assert "p50 ratio" in table
+    assert "  verdict  " in table
+
+
+@pytest.mark.parametrize("name", ["small.onnx", "small.tflite"])
+def test_a_profile_says_which_operators_took_the_time(folder: Path, name: str) -> None:
+    done = run_measure(folder / name, "--processes", "1", "--profile", "--json")
+    assert done.returncode == 0, done.stderr
+    profile = Measurement.model_validate_json(done.stdout).operators
+    assert profile is not None
+    assert profile.absent is None
+    assert profile.operators
+    assert profile.slowdown is not None

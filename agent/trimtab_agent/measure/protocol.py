@@ -24,10 +24,13 @@ from trimtab_agent import hardware
 from trimtab_agent.energy.base import EnergySensor, NoSensor
 from trimtab_agent.energy.table import find_sensor
 from trimtab_agent.energy.windows import Window, energy_per_inference
+from trimtab_agent.heat import HeatWatch, preflight
 from trimtab_agent.measure import statistics as stats
 from trimtab_agent.measure.jobs import Settings, Subject, WorkerJob, WorkerResult
 from trimtab_agent.processes import kill_group, read_tail, start_module
+from trimtab_agent.profile.take import take_profile
 from trimtab_agent.runtimes.base import code_of_failure
+from trimtab_agent.runtimes.table import installed_runtimes
 from trimtab_protocol.errors import (
     ErrorCode,
     ModelError,
@@ -40,10 +43,12 @@ from trimtab_protocol.measurement import (
     Comparison,
     Condition,
     Energy,
+    Heat,
     Latency,
     Measurement,
     MeasureSpec,
     Memory,
+    OperatorProfile,
     WarmUp,
 )
 from trimtab_protocol.reading import absent, known
@@ -66,6 +71,9 @@ class Findings:
     spec: MeasureSpec
     results: Sequence[WorkerResult]
     energy: Energy
+    heat: Heat
+    preflight: tuple[str, ...]
+    operators: OperatorProfile | None
     started_at: float
     duration_s: float
 
@@ -99,17 +107,30 @@ def measure(bench: Bench, subject: Subject, spec: MeasureSpec) -> Measurement:
     Raises:
         ModelError: A process failed; the first failure ends the measurement.
     """
+    results: list[WorkerResult] = []
+    settings = bench.settings
     with machine_lock(bench.settings.lock):
         started_at, began = time.time(), time.monotonic()
-        results = []
-        for number in range(spec.processes):
-            results.append(_run_one(bench, subject, spec, number))
-            bench.on_progress(number + 1, spec.processes)
+        complaints = preflight(_root(settings), settings.affinity)
+        with _watched(settings) as heat:
+            for number in range(spec.processes):
+                results.append(_run_one(bench, subject, spec, number))
+                bench.on_progress(number + 1, spec.processes)
         energy = measure_energy(bench, subject, spec)
+        operators = _profile(bench, subject, spec, results)
         duration_s = time.monotonic() - began
-    return assemble(
-        bench.settings, Findings(subject, spec, results, energy, started_at, duration_s)
+    found = Findings(
+        subject=subject,
+        spec=spec,
+        results=results,
+        energy=energy,
+        heat=heat[0],
+        preflight=complaints,
+        operators=operators,
+        started_at=started_at,
+        duration_s=duration_s,
     )
+    return assemble(settings, found)
 
 
 def compare(
@@ -123,18 +144,32 @@ def compare(
     results: dict[int, list[WorkerResult]] = {0: [], 1: []}
     with machine_lock(bench.settings.lock):
         started_at, began = time.time(), time.monotonic()
-        for number in range(spec.processes):
-            order = (0, 1) if number % 2 == 0 else (1, 0)
-            for which in order:
-                subject = (candidate, incumbent)[which]
-                results[which].append(_run_one(bench, subject, spec, number))
-            bench.on_progress(number + 1, spec.processes)
+        complaints = preflight(_root(bench.settings), bench.settings.affinity)
+        with _watched(bench.settings) as heat:
+            for number in range(spec.processes):
+                order = (0, 1) if number % 2 == 0 else (1, 0)
+                for which in order:
+                    subject = (candidate, incumbent)[which]
+                    results[which].append(_run_one(bench, subject, spec, number))
+                bench.on_progress(number + 1, spec.processes)
         energies = [measure_energy(bench, subject, spec) for subject in (candidate, incumbent)]
+        # Two full profiles would not fit into one message, so only the candidate has one.
+        profiles = (_profile(bench, candidate, spec, results[0]), None)
         duration_s = time.monotonic() - began
     first, second = (
         assemble(
             bench.settings,
-            Findings(subject, spec, results[which], energies[which], started_at, duration_s),
+            Findings(
+                subject=subject,
+                spec=spec,
+                results=results[which],
+                energy=energies[which],
+                heat=heat[0],
+                preflight=complaints,
+                operators=profiles[which],
+                started_at=started_at,
+                duration_s=duration_s,
+            ),
         )
         for which, subject in enumerate((candidate, incumbent))
     )
@@ -150,12 +185,14 @@ def assemble(settings: Settings, found: Findings) -> Measurement:
     """Put the record together from what the processes found."""
     results, subject = found.results, found.subject
     threads = found.spec.threads or settings.threads
-    stability, reasons = stats.judge_stability(results, threads)
+    stability, reasons = stats.judge_stability(results, threads, found.heat.throttling)
     return Measurement(
         measurement_id=uuid.uuid4().hex,
         artifact=subject.artifact,
         size_bytes=subject.size_bytes,
-        condition=read_condition(settings, subject, results[0], threads),
+        condition=read_condition(settings, subject, results[0], threads).model_copy(
+            update={"preflight": found.preflight, "is_degraded": bool(found.preflight)}
+        ),
         spec=found.spec,
         cold_start=ColdStart(
             spawn_ms=stats.median_ms([row.spawn_ns for row in results]),
@@ -182,6 +219,8 @@ def assemble(settings: Settings, found: Findings) -> Measurement:
         energy=found.energy,
         stability=stability,
         stability_reasons=reasons,
+        heat=found.heat,
+        operators=found.operators,
         started_at=found.started_at,
         duration_s=found.duration_s,
     )
@@ -191,7 +230,7 @@ def read_condition(
     settings: Settings, subject: Subject, result: WorkerResult, threads: int
 ) -> Condition:
     """Under which circumstances a worker ran."""
-    root = Path(settings.proc_root).parent
+    root = _root(settings)
     facts = hardware.read_hardware(root)
     governor = hardware.read_governor(root)
     return Condition(
@@ -213,7 +252,35 @@ def read_condition(
         governor_name=governor,
         load_average_1m=hardware.read_load_average_1m(root),
         boot_id=facts.boot_id,
+        fingerprint=hardware.fingerprint(facts, threads, installed_runtimes()),
+        **hardware.condition_facts(root, settings.affinity),
     )
+
+
+def _root(settings: Settings) -> Path:
+    return Path(settings.proc_root).parent
+
+
+@contextmanager
+def _watched(settings: Settings) -> Iterator[list[Heat]]:
+    """Temperature, clocks and throttling over the timed processes; filled when they have ended."""
+    found: list[Heat] = []
+    watch = HeatWatch(_root(settings), settings.affinity)
+    watch.start()
+    try:
+        yield found
+    finally:
+        found.append(watch.stop())
+
+
+def _profile(
+    bench: Bench, subject: Subject, spec: MeasureSpec, results: Sequence[WorkerResult]
+) -> OperatorProfile | None:
+    if not spec.is_profiled:
+        return None
+    threads = spec.threads or bench.settings.threads
+    p50_ms = stats.percentile_reading(results, 50).value
+    return take_profile(subject, bench.settings, threads, p50_ms, spec.max_process_s)
 
 
 def measure_energy(bench: Bench, subject: Subject, spec: MeasureSpec) -> Energy:

@@ -17,7 +17,7 @@ import statistics
 from collections.abc import Sequence
 
 from trimtab_agent.measure.jobs import WorkerResult
-from trimtab_protocol.measurement import MIN_RUNS_FOR_PERCENTILE, Stability
+from trimtab_protocol.measurement import MIN_RUNS_FOR_PERCENTILE, Stability, ThrottleEvent
 from trimtab_protocol.reading import Reading, absent, known
 
 DRAWS = 2000
@@ -83,10 +83,15 @@ def median_bytes(values: Sequence[int | None], reason: str) -> Reading:
 
 
 def judge_stability(
-    results: Sequence[WorkerResult], threads: int
+    results: Sequence[WorkerResult], threads: int, throttling: Sequence[ThrottleEvent] = ()
 ) -> tuple[Stability, tuple[str, ...]]:
     """How far the figures may be trusted; the gravest finding names the verdict."""
-    findings = [*_contention(results, threads), *_drift(results), *_noise(results)]
+    throttled = [
+        (Stability.THROTTLED, f"throttled: {event.what} ({event.source})")
+        for event in throttling
+        if event.is_voiding
+    ]
+    findings = [*throttled, *_contention(results, threads), *_drift(results), *_noise(results)]
     if not findings:
         return Stability.STABLE, ()
     return findings[0][0], tuple(text for _, text in findings)

@@ -13,11 +13,21 @@ from support.artifacts import make_artifact
 from support.factories import OWNER_KEY, a_measurement
 from support.tiny_models import make_onnx
 from trimtab_agent import by_hand, cli
+from trimtab_agent.by_hand import MeasuredFiles
 from trimtab_agent.measure.protocol import Bench
 from trimtab_protocol.api import DeviceCredentials
 from trimtab_protocol.errors import ErrorCode, StorageError
-from trimtab_protocol.measurement import Measurement, MeasureSpec, Stability
-from trimtab_protocol.reading import absent, known
+from trimtab_protocol.measurement import (
+    Comparison,
+    Heat,
+    Measurement,
+    MeasureSpec,
+    Operator,
+    OperatorProfile,
+    Stability,
+    Zone,
+)
+from trimtab_protocol.reading import Reading, absent, known
 from trimtab_protocol.signing import encode_key, public_key_of
 
 CHUNK = 1024
@@ -257,3 +267,34 @@ def test_an_error_is_a_line_and_an_exit_code_and_never_a_traceback(
     monkeypatch.setattr(by_hand, "read_status", fail)
     assert cli.main(["status", "--config", str(write_config(tmp_path))]) == code
     assert len(capsys.readouterr().err.splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("ratio", "sentence"),
+    [
+        (known(0.8, 0.7, 0.9), "the first is faster: it takes 80.0% of the other's time"),
+        (known(1.3, 1.1, 1.5), "the first is slower: it takes 130.0% of the other's time"),
+        (known(0.99, 0.9, 1.1), "they cannot be told apart: the interval of the ratio contains 1"),
+        (absent("too few runs"), "cannot be told: too few runs"),
+    ],
+)
+def test_a_comparison_ends_in_a_sentence(ratio: Reading, sentence: str) -> None:
+    other = a_measurement()
+    comparison = Comparison(incumbent=other.artifact, p50_ratio=ratio, p90_ratio=ratio)
+    found = MeasuredFiles(measurement=a_measurement(), against=other, comparison=comparison)
+    assert f"verdict  {sentence}" in by_hand.render_measured(found)
+
+
+def test_heat_and_operators_are_in_the_table() -> None:
+    zone = Zone(name="cpu-thermal", before=known(50.0), highest=known(61.5), after=known(60.0))
+    heat = Heat(zones=(zone,), highest_clock_share=known(0.97))
+    row = Operator(name="conv1", op="Conv", calls=50, total_us=900.0, p50_us=18.0, share=0.75)
+    profile = OperatorProfile(operators=(row,), runs=50)
+    measurement = a_measurement().model_copy(update={"heat": heat, "operators": profile})
+    table = by_hand.render(measurement)
+    assert "cpu-thermal  50.0000 °C, at most 61.5000 °C" in table
+    assert "at full clock  97% of the time" in table
+    assert "operators   75.0%  Conv  conv1" in table
+    missing = {"operators": OperatorProfile(absent="another version")}
+    table = by_hand.render(measurement.model_copy(update=missing))
+    assert "operators  absent: another version" in table

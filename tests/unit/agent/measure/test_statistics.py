@@ -16,7 +16,7 @@ from trimtab_agent.measure.statistics import (
     percentile_reading,
     ratio_reading,
 )
-from trimtab_protocol.measurement import MIN_RUNS_FOR_PERCENTILE, Stability
+from trimtab_protocol.measurement import MIN_RUNS_FOR_PERCENTILE, Stability, ThrottleEvent
 from trimtab_protocol.reading import Reading
 
 MS = 1_000_000.0
@@ -230,3 +230,12 @@ def test_the_gravest_finding_names_the_verdict_and_all_are_said() -> None:
     verdict, reasons = judge_stability([result], 1)
     assert verdict is Stability.CONTENDED
     assert len(reasons) == 4
+
+
+def test_throttling_that_voids_the_figures_is_the_verdict_and_other_throttling_is_not() -> None:
+    event = ThrottleEvent(source="oc1_event_cnt", what="under-voltage", count=2, is_voiding=True)
+    verdict, reasons = judge_stability([a_result()], 1, (event,))
+    assert verdict is Stability.THROTTLED
+    assert reasons == ("throttled: under-voltage (oc1_event_cnt)",)
+    harmless = event.model_copy(update={"is_voiding": False})
+    assert judge_stability([a_result()], 1, (harmless,)) == (Stability.STABLE, ())
