@@ -278,6 +278,16 @@ def test_three_starts_while_probing_end_the_deployment(rig_with_old: AgentRig) -
     assert str(rig_with_old.active()) == "digits@1"
 
 
+def test_a_policy_says_how_many_starts_are_a_crash_loop(rig_with_old: AgentRig) -> None:
+    rig_with_old.desire(*artifact(2, NEW), policy=Policy(max_starts=5))
+    rig_with_old.run_until(DeploymentState.PROBATION)
+    for _ in range(4):
+        rig_with_old.start()
+    assert rig_with_old.state() is DeploymentState.PROBATION
+    rig_with_old.start()
+    assert rig_with_old.state() is DeploymentState.ROLLED_BACK
+
+
 def test_a_newer_desire_supersedes_one_that_is_still_fetching(rig_with_old: AgentRig) -> None:
     rig_with_old.delivery.is_silent = True
     first = rig_with_old.desire(*artifact(2, NEW))
