@@ -27,6 +27,10 @@ from trimtab_protocol.reading import Reading
 
 SHOWN_OPERATORS = 10
 
+MIN_PAIRS_FOR_VERDICT = 5
+"""Of processes next to each other. With n pairs of one and the same model, all fall on the same side
+with a chance of 2 / 2**n: every second time with two, 1 in 16 with five."""
+
 
 class MeasuredFiles(WireModel):
     """What `measure` found: one model, or two in ABBA order."""
@@ -84,11 +88,14 @@ def render_measured(found: MeasuredFiles) -> str:
     """One measurement, or two and what their comparison says."""
     parts = [render(found.measurement)]
     if found.against is not None and found.comparison is not None:
-        parts += [render(found.against), _render_comparison(found.comparison)]
+        parts += [
+            render(found.against),
+            _render_comparison(found.comparison, found.measurement.latency.processes),
+        ]
     return "\n\n".join(parts)
 
 
-def _render_comparison(comparison: Comparison) -> str:
+def _render_comparison(comparison: Comparison, pairs: int) -> str:
     ratio = comparison.p50_ratio
     rows = [
         ("p50 ratio", _text(ratio, "of the other's, measured interleaved")),
@@ -96,6 +103,11 @@ def _render_comparison(comparison: Comparison) -> str:
     ]
     if ratio.value is None:
         verdict = f"cannot be told: {ratio.absent}"
+    elif pairs < MIN_PAIRS_FOR_VERDICT:
+        verdict = (
+            f"cannot be told from {pairs} process(es) of each: "
+            f"use --processes {MIN_PAIRS_FOR_VERDICT} or more"
+        )
     elif ratio.high_or_value() < 1:
         verdict = f"the first is faster: it takes {ratio.value:.1%} of the other's time"
     elif ratio.low_or_value() > 1:

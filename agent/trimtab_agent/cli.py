@@ -1,12 +1,13 @@
 """`trimtab-agent run | measure | status | doctor`.
 
 Exit codes: 0 done, 1 the disk failed (doctor: something is missing), 2 the settings, the model or
-the input are wrong, 130 Ctrl-C.
+the input are wrong, 130 Ctrl-C, 141 the reader of the output closed it.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -25,13 +26,20 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
-        return command(arguments)
+        code = command(arguments)
+        sys.stdout.flush()  # so that a closed pipe is noticed here, not while Python ends
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # The reader, such as `head`, has enough; what is left goes nowhere, quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except TrimtabError as error:
         print(f"error: [{error.code.value}] {error.message}", file=sys.stderr)
         is_input = isinstance(error, ConfigError | RejectedError | ModelError)
         return 2 if is_input else 1
+    else:
+        return code
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -179,3 +179,15 @@ def test_a_profile_says_which_operators_took_the_time(folder: Path, name: str) -
     assert profile.absent is None
     assert profile.operators
     assert profile.slowdown is not None
+
+
+def test_a_reader_that_closes_the_pipe_sees_no_traceback(folder: Path) -> None:
+    command = measure_command(folder / "small.onnx", "--processes", "1", "--json")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        complaints = process.stderr.read().decode()
+        assert process.wait(60) == 141
+    assert "Traceback" not in complaints
+    assert "BrokenPipe" not in complaints

@@ -285,6 +285,16 @@ def test_a_comparison_ends_in_a_sentence(ratio: Reading, sentence: str) -> None:
     assert f"verdict  {sentence}" in by_hand.render_measured(found)
 
 
+def test_too_few_processes_give_no_verdict_however_clear_the_ratio_looks() -> None:
+    other = a_measurement()
+    few = other.model_copy(update={"latency": other.latency.model_copy(update={"processes": 4})})
+    ratio = known(0.4, 0.39, 0.41)
+    comparison = Comparison(incumbent=other.artifact, p50_ratio=ratio, p90_ratio=ratio)
+    found = MeasuredFiles(measurement=few, against=other, comparison=comparison)
+    table = by_hand.render_measured(found)
+    assert "verdict  cannot be told from 4 process(es) of each: use --processes 5 or more" in table
+
+
 def test_heat_and_operators_are_in_the_table() -> None:
     zone = Zone(name="cpu-thermal", before=known(50.0), highest=known(61.5), after=known(60.0))
     heat = Heat(zones=(zone,), highest_clock_share=known(0.97))
