@@ -54,13 +54,21 @@ _PLAIN = {
 
 
 def describe_validation_error(error: ValidationError, limit: int = 3) -> str:
-    """Turn pydantic's list into one bounded line: `field: what is wrong`, at most `limit` of them."""
+    """Turn pydantic's list into one bounded line: `field: what is wrong`, at most `limit` of them.
+
+    A peer chooses the names of fields; control characters in them are shown escaped, so that they
+    neither break the line nor reach a terminal.
+    """
     rows = [
         f"{'.'.join(str(part) for part in row['loc'])[:80] or '(whole)'}: {_PLAIN.get(row['type'], row['msg'])[:200]}"
         for row in error.errors(include_url=False, include_input=False)
     ]
     more = f" (and {len(rows) - limit} more)" if len(rows) > limit else ""
-    return "; ".join(rows[:limit]) + more
+    return _printable("; ".join(rows[:limit]) + more)
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 class _VersionOnly(WireModel):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support import factories
 from trimtab_protocol import PROTOCOL_MAJOR, PROTOCOL_VERSION
 from trimtab_protocol.base import parse_wire
+from trimtab_protocol.budget import Budget
 from trimtab_protocol.errors import ProtocolError
 from trimtab_protocol.messages import Birth, Reported, encode, parse_message
 from trimtab_protocol.reading import Reading
@@ -43,3 +44,14 @@ def test_a_refusal_stays_short_whatever_the_peer_sent(key: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         parse_message(Reported, json.dumps(document))
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("character", ["\x1e", "\n", "\x1b", "\u2028", "\x85"])
+def test_a_control_character_in_a_field_name_neither_breaks_the_line_nor_reaches_a_terminal(
+    character: str,
+) -> None:
+    text = json.dumps({"limits": {f"p50{character}ms": 1.0}})
+    with pytest.raises(ProtocolError) as caught:
+        parse_wire(Budget, text, what="budget")
+    assert caught.value.message.isprintable()
+    assert "p50\\" in caught.value.message
