@@ -83,7 +83,7 @@ def test_an_agent_with_a_misspelt_key_names_it(tmp_path: Path) -> None:
 
 def test_an_agent_whose_broker_is_unreachable_says_so_after_trying(tmp_path: Path) -> None:
     port = free_port()
-    path = write_agent(tmp_path, port=port, extra="[mqtt]\nfirst_connect_timeout_s = 3\n")
+    path = write_agent(tmp_path, port=port, extra="[mqtt]\nfirst_connect_timeout_s = 10\n")
     done = run("agent", "run", "--config", str(path))
     assert_refused(done, "transient.broker", f"127.0.0.1:{port}")
     assert done.stderr.count("not connected") >= 2, "it was tried more than once"
