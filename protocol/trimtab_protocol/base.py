@@ -60,15 +60,18 @@ def describe_validation_error(error: ValidationError, limit: int = 3) -> str:
     neither break the line nor reach a terminal.
     """
     rows = [
-        f"{'.'.join(str(part) for part in row['loc'])[:80] or '(whole)'}: {_PLAIN.get(row['type'], row['msg'])[:200]}"
+        f"{_printable('.'.join(str(part) for part in row['loc']), 80) or '(whole)'}: "
+        f"{_printable(_PLAIN.get(row['type'], row['msg']), 200)}"
         for row in error.errors(include_url=False, include_input=False)
     ]
     more = f" (and {len(rows) - limit} more)" if len(rows) > limit else ""
-    return _printable("; ".join(rows[:limit]) + more)
+    return "; ".join(rows[:limit]) + more
 
 
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+def _printable(text: str, limit: int) -> str:
+    """At most `limit` characters, cut after escaping, which makes a text longer."""
+    shown = (one if one.isprintable() else ascii(one)[1:-1] for one in text[:limit])
+    return "".join(shown)[:limit]
 
 
 class _VersionOnly(WireModel):

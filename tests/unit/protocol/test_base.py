@@ -55,3 +55,10 @@ def test_a_control_character_in_a_field_name_neither_breaks_the_line_nor_reaches
         parse_wire(Budget, text, what="budget")
     assert caught.value.message.isprintable()
     assert "p50\\" in caught.value.message
+
+
+def test_escaping_does_not_make_a_message_long() -> None:
+    keys = {"\U000e0001" * 5000 + str(number): 1.0 for number in range(5)}
+    with pytest.raises(ProtocolError) as caught:
+        parse_wire(Budget, json.dumps({"limits": keys}), what="budget")
+    assert len(caught.value.message) < 1000
