@@ -1,5 +1,7 @@
 # make demo    the whole loop on this machine: train, measure, fit, roll out, refuse what is bad
 # make test    everything that must hold before a change lands
+# make test-pythons   the agent's unit tests on Python 3.10, 3.11 and 3.13, those that are here
+# make test-arm   the agent's wheel on emulated 64- and 32-bit ARM (root, qemu-user-static, mmdebstrap)
 # make bench-delivery   how fast an artifact arrives, side by side
 # make soak    kill -9 a real agent in real updates, N=2000 times; one whole model every time
 #
@@ -20,7 +22,7 @@ export ORT_DISABLE_TELEMETRY = 1
 PURE := protocol/trimtab_protocol/*,agent/trimtab_agent/window.py,agent/trimtab_agent/reconcile.py,agent/trimtab_agent/admission.py,agent/trimtab_agent/probe_verdict.py,agent/trimtab_agent/records.py,agent/trimtab_agent/measure/statistics.py,agent/trimtab_agent/energy/windows.py,compressor/trimtab_compressor/search/*,compressor/trimtab_compressor/budgets.py,compressor/trimtab_compressor/verdicts.py,deploy/trimtab_deploy/engine/*
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check lint types layers pytest coverage bench-delivery soak constraints clean
+.PHONY: demo test test-arm test-pythons check lint types layers pytest coverage bench-delivery soak constraints clean
 
 demo: $(VENV)/.demo-ready
 	@$(BIN)/python examples/demo/run.py
@@ -49,6 +51,14 @@ coverage:
 	@echo "all of it (branch coverage, at least 85 %):"
 	@$(BIN)/coverage report --fail-under=85 --format=total
 
+test-arm: $(VENV)/.test-ready
+	@PYTHON=$(BIN)/python tests/arm/build_tree.sh aarch64
+	@PYTHON=$(BIN)/python tests/arm/build_tree.sh armv7l
+	$(BIN)/pytest -q tests/arm
+
+test-pythons:
+	@JOBS=$(JOBS) $(PYTHON) tests/pythons.py
+
 bench-delivery: $(VENV)/.test-ready
 	@$(BIN)/python bench/delivery.py
 
@@ -76,4 +86,4 @@ constraints:
 	rm -rf .venv-constraints
 
 clean:
-	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf $(VENV) .venv-py .arm demo-out .mypy_cache .ruff_cache .pytest_cache .coverage*

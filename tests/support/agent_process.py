@@ -18,10 +18,13 @@ DEVICE_CLASS = "test-board-t1"
 
 
 class AgentProcess:
-    """One agent. `folder` keeps its state over a kill and a new start."""
+    """One agent. `folder` keeps its state over a kill and a new start; `python` is who runs it."""
 
-    def __init__(self, folder: Path, port: int, extra: str = "") -> None:
+    def __init__(
+        self, folder: Path, port: int, extra: str = "", python: str = sys.executable
+    ) -> None:
         self.folder = folder
+        self._python = python
         folder.mkdir(parents=True, exist_ok=True)
         credentials = DeviceCredentials(
             device=DEVICE,
@@ -51,7 +54,7 @@ class AgentProcess:
     def start(self) -> None:
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "trimtab_agent.cli", "run", "--config", str(self.config)],
+            [self._python, "-m", "trimtab_agent.cli", "run", "--config", str(self.config)],
             stdout=log,
             stderr=log,
         )

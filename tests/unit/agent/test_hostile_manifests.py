@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from support.agent_rig import PROBATION_S, AgentRig
@@ -98,6 +98,7 @@ class _AnyPayload(dict[str, bytes]):
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(PLACES), json_values)
+@example(("budgets",), {"a\rb": None})
 def test_any_value_anywhere_in_a_manifest_is_run_or_refused_and_never_harms(
     place: Place, value: Any
 ) -> None:
