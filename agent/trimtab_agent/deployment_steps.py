@@ -145,6 +145,9 @@ class Steps:
             record = record.moved(E.PROBE)
             self._journal.save(name, record)
         slot, active = self._journal.slot(record), self._tools.store.active(name)
+        if record.probe is not None:
+            self._judge_again(name, slot.manifest, record.probe)
+            return
         job = Job(
             job_id=uuid.uuid4().hex,
             kind=JobKind.PROBE,
@@ -154,6 +157,13 @@ class Steps:
             settings=self._tools.settings,
         )
         self._tools.bench.run(job, lambda result: self._judge_probe(name, slot.manifest, result))
+
+    def _judge_again(self, name: str, manifest: Manifest, result: JobResult) -> None:
+        """What was found waits in memory for a journal that the disk refused: only write again."""
+        try:
+            self._judge_probe(name, manifest, result)
+        except StorageError as error:
+            log.error("%s: probed, and not written down yet: %s", name, error)
 
     def _judge_probe(self, name: str, manifest: Manifest, result: JobResult) -> None:
         record = self._journal.deployment(name).model_copy(update={"probe": result})
