@@ -124,6 +124,7 @@ def build_daemon(loaded: LoadedConfig) -> tuple[Daemon, queue.SimpleQueue[Event]
         identity=identity,
         trusted_keys=loaded.trusted_keys,
         free_disk_bytes=lambda: max(0, shutil.disk_usage(root).free - reserve),
+        max_store_bytes=loaded.config.max_store_bytes,
     )
     cache_bytes = loaded.config.max_payload_cache_bytes
     marker = root / "was_connected"

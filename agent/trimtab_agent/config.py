@@ -102,7 +102,14 @@ class MeasureSettings(Section):
 
 
 class AgentConfig(Section):
-    """Everything that an agent is told."""
+    """Everything that an agent is told.
+
+    Args:
+        reserve_disk_bytes: Stays free on the file system, whatever arrives.
+        max_payload_cache_bytes: What may stay on disk of payloads that nothing uses.
+        max_store_bytes: What the whole state folder may take; 0 for no quota. What nothing uses
+            gives way, then an artifact without room is refused with `rejected.disk`.
+    """
 
     state_dir: str
     credentials: str
@@ -110,6 +117,7 @@ class AgentConfig(Section):
     device_class: Name | None = None
     reserve_disk_bytes: Annotated[int, Field(ge=0)] = 64 * 1024 * 1024
     max_payload_cache_bytes: Annotated[int, Field(ge=0)] = 512 * 1024 * 1024
+    max_store_bytes: Annotated[int, Field(ge=0)] = 0
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     mqtt: MqttSettings = MqttSettings()
     fetch: FetchSettings = FetchSettings()

@@ -13,7 +13,6 @@ import logging
 import uuid
 from collections.abc import Callable
 
-from trimtab_agent.admission import admit
 from trimtab_agent.journal import Journal
 from trimtab_agent.measure.jobs import Job, JobKind, JobResult
 from trimtab_agent.probe_verdict import refuse_probe
@@ -110,8 +109,8 @@ class Steps:
         expires_at = record.policy.expires_at
         if expires_at is not None and self._tools.clock.now() > expires_at:
             raise RejectedError("expired before it was begun", code=ErrorCode.REJECTED_EXPIRED)
-        facts = self._tools.facts(self._journal.model(name).highest_version)
-        admit(manifest, facts, self._tools.lacking_bytes(manifest))
+        highest_version = self._journal.model(name).highest_version
+        self._tools.admit(manifest, highest_version, self._journal.in_flight_sha256())
         self._move_on(name, record.moved(E.ACCEPT))
 
     def _fetch(self, name: str, record: DeploymentRecord) -> None:

@@ -154,6 +154,8 @@ class AgentRig:
         self.delivery = SimulatedDelivery()
         self.children = SimulatedChildren()
         self.free_disk_bytes = 10**9
+        self.free_disk: Callable[[], int] = lambda: self.free_disk_bytes
+        self.max_store_bytes = 0
         self.max_payload_cache_bytes = 10**9
         self.trusted_keys = trusting(TEST_PRIVATE_KEY)
         self.runtimes: tuple[RuntimeFact, ...] = (
@@ -183,7 +185,8 @@ class AgentRig:
                 4 * 10**9,
             ),
             trusted_keys=self.trusted_keys,
-            free_disk_bytes=lambda: self.free_disk_bytes,
+            free_disk_bytes=lambda: self.free_disk(),  # noqa: PLW0108 - a test may replace it
+            max_store_bytes=self.max_store_bytes,
             clock=Clock(self.clock.now, self.clock.now),
         )
         self.journal = Journal(self.tools)
