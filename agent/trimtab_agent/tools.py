@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from trimtab_agent.admission import DeviceFacts, admit
 from trimtab_agent.config import FetchSettings
 from trimtab_agent.disk import Disk
+from trimtab_agent.hooks import HookRunner, NoHooks
 from trimtab_agent.measure.jobs import Settings, Subject
 from trimtab_agent.outbox import Outbox
 from trimtab_agent.store import Store
@@ -56,6 +57,7 @@ class Tools:
     free_disk_bytes: Callable[[], int]
     clock: Clock = field(default_factory=Clock)
     max_store_bytes: int = 0
+    hooks: HookRunner = field(default_factory=NoHooks)
 
     def admit(
         self, manifest: Manifest, highest_version: int, in_flight_sha256: frozenset[str]

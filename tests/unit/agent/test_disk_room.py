@@ -204,3 +204,16 @@ def test_a_trial_over_the_quota_is_refused_and_answered(rig: AgentRig) -> None:
     rig.ask(*artifact("other", 9, SIZE))
     rig.settle()
     assert rig.reports()[-1] == ("trial", "t1", ErrorCode.REJECTED_DISK)
+
+
+def test_the_slot_of_an_update_that_was_rolled_back_gives_way(rig: AgentRig) -> None:
+    rig.children.verdicts["digits@3:check"] = (ErrorCode.MODEL_LOAD, "made to fail")
+    rig.desire(*artifact("digits", 3, SIZE))
+    rig.settle()
+    assert rig.state() is DeploymentState.ROLLED_BACK
+    left_behind = next((rig.root / "slots" / "digits").glob("3-*"))
+    set_quota(rig, SIZE // 2)
+    rig.desire(*artifact("digits", 4, SIZE))
+    rig.settle()
+    assert rig.state() is DeploymentState.COMMITTED
+    assert not left_behind.exists()
