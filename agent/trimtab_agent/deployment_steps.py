@@ -168,7 +168,8 @@ class Steps:
             subject=subject_of(slot.manifest, str(slot.model_path)),
             incumbent=subject_of(active.manifest, str(active.model_path)) if active else None,
             spec=record.policy.probe,
-            settings=self._tools.settings,
+            settings=self._tools.settings.within(record.policy.max_probe_bytes),
+            max_job_s=record.policy.max_probe_s,
         )
         self._tools.bench.run(job, lambda result: self._judge_probe(name, slot.manifest, result))
 
