@@ -1,7 +1,8 @@
 """Whether this device may take an artifact at all: pure, before a byte is fetched.
 
 Order: is it newer than what was committed (trust), is it for this class, does the runtime exist in
-a good enough version, is there memory and room for it. The signature was checked before.
+a good enough version, is there memory for it, and last is there room:
+whoever asks may make some and ask again. The signature was checked before.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ class DeviceFacts:
         runtimes: Installed version per runtime.
         memory_total_bytes: None if it cannot be read; then memory is not judged.
         free_disk_bytes: What is free beyond the reserve.
+        quota_bytes: What the store may take in all, 0 for no quota.
+        used_bytes: What it takes now, without what has arrived of the artifact in question.
+        freed_bytes: What was deleted just now to make room.
         highest_version: Highest version of this model name that was ever committed here, 0 for none.
     """
 
@@ -30,6 +34,15 @@ class DeviceFacts:
     memory_total_bytes: int | None
     free_disk_bytes: int
     highest_version: int
+    quota_bytes: int = 0
+    used_bytes: int = 0
+    freed_bytes: int = 0
+
+    def room_bytes(self) -> int:
+        """What may still be written: what is free, within the quota."""
+        if not self.quota_bytes:
+            return self.free_disk_bytes
+        return min(self.free_disk_bytes, self.quota_bytes - self.used_bytes)
 
 
 def admit(manifest: Manifest, facts: DeviceFacts, needed_bytes: int) -> None:
@@ -57,11 +70,20 @@ def admit(manifest: Manifest, facts: DeviceFacts, needed_bytes: int) -> None:
             f"needs {manifest.requirements.min_memory_bytes} bytes of memory, this device has {memory}",
             code=ErrorCode.REJECTED_MEMORY,
         )
-    if needed_bytes > facts.free_disk_bytes:
-        raise RejectedError(
-            f"needs {needed_bytes} bytes of disk, {facts.free_disk_bytes} are free beyond the reserve",
-            code=ErrorCode.REJECTED_DISK,
-        )
+    if needed_bytes > facts.room_bytes():
+        raise RejectedError(_describe_room(facts, needed_bytes), code=ErrorCode.REJECTED_DISK)
+
+
+def _describe_room(facts: DeviceFacts, needed_bytes: int) -> str:
+    text = (
+        f"needs {needed_bytes} bytes of disk, {facts.free_disk_bytes} are free beyond the reserve"
+    )
+    if facts.quota_bytes:
+        text += f", and the store has {facts.used_bytes} of its quota of {facts.quota_bytes}"
+    return (
+        f"{text}; {facts.freed_bytes} bytes that nothing uses were deleted, "
+        "the rest is active, last good or under way"
+    )
 
 
 def _check_class(manifest: Manifest, facts: DeviceFacts) -> None:

@@ -19,7 +19,8 @@ from trimtab_agent.desires import Desires
 from trimtab_agent.disk import Disk
 from trimtab_agent.energy.base import NoSensor
 from trimtab_agent.energy.table import find_sensor
-from trimtab_agent.events import Event
+from trimtab_agent.events import Event, HookFinished
+from trimtab_agent.hooks import HookRunner, NoHooks, ProcessHooks
 from trimtab_agent.journal import Journal
 from trimtab_agent.link import PahoLink, Subscription, Will
 from trimtab_agent.measure.jobs import Settings
@@ -124,6 +125,8 @@ def build_daemon(loaded: LoadedConfig) -> tuple[Daemon, queue.SimpleQueue[Event]
         identity=identity,
         trusted_keys=loaded.trusted_keys,
         free_disk_bytes=lambda: max(0, shutil.disk_usage(root).free - reserve),
+        max_store_bytes=loaded.config.max_store_bytes,
+        hooks=make_hooks(loaded, events),
     )
     cache_bytes = loaded.config.max_payload_cache_bytes
     marker = root / "was_connected"
@@ -170,6 +173,16 @@ def _make_birth(loaded: LoadedConfig, facts: hardware.Hardware, identity: Identi
         runtimes=tuple(RuntimeFact.model_validate(row) for row in identity.runtimes),
         sensors=() if isinstance(sensor, NoSensor) else (sensor.facts().name,),
         sent_at=0.0,
+    )
+
+
+def make_hooks(loaded: LoadedConfig, events: queue.SimpleQueue[Event]) -> HookRunner:
+    """The hooks of the configured folder; without one nobody is asked."""
+    folder = loaded.config.hooks_dir
+    if folder is None:
+        return NoHooks()
+    return ProcessHooks(
+        Path(folder), lambda result: events.put(HookFinished(result)), loaded.config.max_hook_s
     )
 
 

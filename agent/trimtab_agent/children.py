@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -36,7 +37,8 @@ class ProcessRunner:
     Args:
         folder: For the files of jobs; what a killed resident left there is removed.
         put_event: Called from another thread with ChildFinished.
-        max_job_s: A job that takes longer is killed and fails with `model.timeout`.
+        max_job_s: A job that takes longer, or longer than its own limit, is killed and fails with
+            `model.timeout`.
     """
 
     def __init__(
@@ -71,9 +73,8 @@ class ProcessRunner:
                 "trimtab_agent.measure.child", arguments, stderr_path=folder / "stderr"
             )
             undo.pop_all()
-        threading.Thread(
-            target=self._wait, args=(job.job_id, self._process, folder), name="child", daemon=True
-        ).start()
+        waiting = (job.job_id, self._process, folder, min(job.max_job_s or inf, self._max_job_s))
+        threading.Thread(target=self._wait, args=waiting, name="child", daemon=True).start()
 
     def kill(self) -> None:
         """Kill the child with everything it started."""
@@ -82,13 +83,15 @@ class ProcessRunner:
             kill_group(self._process)
             self._process = None
 
-    def _wait(self, job_id: str, process: subprocess.Popen[bytes], folder: Path) -> None:
+    def _wait(
+        self, job_id: str, process: subprocess.Popen[bytes], folder: Path, max_job_s: float
+    ) -> None:
         try:
-            process.wait(self._max_job_s)
+            process.wait(max_job_s)
             result = _read_result(job_id, process.returncode, folder)
         except subprocess.TimeoutExpired:
             kill_group(process)
-            detail = f"the job did not end within {self._max_job_s:.0f} s"
+            detail = f"the job did not end within {max_job_s:g} s"
             result = JobResult(job_id=job_id, error_code=ErrorCode.MODEL_TIMEOUT, detail=detail)
         shutil.rmtree(folder, ignore_errors=True)
         if job_id in self._killed_job_ids:

@@ -102,7 +102,16 @@ class MeasureSettings(Section):
 
 
 class AgentConfig(Section):
-    """Everything that an agent is told."""
+    """Everything that an agent is told.
+
+    Args:
+        reserve_disk_bytes: Stays free on the file system, whatever arrives.
+        max_payload_cache_bytes: What may stay on disk of payloads that nothing uses.
+        max_store_bytes: What the whole state folder may take; 0 for no quota. What nothing uses
+            gives way, then an artifact without room is refused with `rejected.disk`.
+        hooks_dir: Folder with hooks, see docs/architecture.md; None for no hooks.
+        max_hook_s: A hook that takes longer is killed, and has said no.
+    """
 
     state_dir: str
     credentials: str
@@ -110,6 +119,9 @@ class AgentConfig(Section):
     device_class: Name | None = None
     reserve_disk_bytes: Annotated[int, Field(ge=0)] = 64 * 1024 * 1024
     max_payload_cache_bytes: Annotated[int, Field(ge=0)] = 512 * 1024 * 1024
+    max_store_bytes: Annotated[int, Field(ge=0)] = 0
+    hooks_dir: str | None = None
+    max_hook_s: Annotated[float, Field(gt=0, le=86400)] = 300.0
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     mqtt: MqttSettings = MqttSettings()
     fetch: FetchSettings = FetchSettings()
@@ -172,7 +184,21 @@ def _resolve_paths(config: AgentConfig, folder: Path) -> AgentConfig:
     if mqtt.tls_ca is not None:
         mqtt = mqtt.model_copy(update={"tls_ca": str(folder / mqtt.tls_ca)})
     measure = measure.model_copy(update={"lock": str(folder / measure.lock)})
-    return config.model_copy(update={"mqtt": mqtt, "measure": measure})
+    changes = {"mqtt": mqtt, "measure": measure, "hooks_dir": _hooks_dir(config, folder)}
+    return config.model_copy(update=changes)
+
+
+def _hooks_dir(config: AgentConfig, folder: Path) -> str | None:
+    """A folder that is misspelt must not silently mean that nobody is asked."""
+    if config.hooks_dir is None:
+        return None
+    path = folder / config.hooks_dir
+    if not path.is_dir():
+        raise ConfigError(
+            f"hooks_dir {path} is no folder: make it, or take the key out",
+            code=ErrorCode.CONFIG_MISSING,
+        )
+    return str(path)
 
 
 def _load_credentials(path: Path) -> DeviceCredentials:

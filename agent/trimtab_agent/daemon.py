@@ -19,7 +19,15 @@ from functools import partial
 from trimtab_agent import systemd
 from trimtab_agent.deployments import Deployments
 from trimtab_agent.desires import Desires
-from trimtab_agent.events import ChildFinished, Connected, Disconnected, Event, Received, Stop
+from trimtab_agent.events import (
+    ChildFinished,
+    Connected,
+    Disconnected,
+    Event,
+    HookFinished,
+    Received,
+    Stop,
+)
 from trimtab_agent.journal import Journal
 from trimtab_agent.link import Link
 from trimtab_agent.tools import Tools
@@ -157,6 +165,8 @@ class Daemon:
             log.warning("not connected: %s", event.reason)
         elif isinstance(event, ChildFinished):
             self._parts.tools.bench.on_child_finished(event.result)
+        elif isinstance(event, HookFinished):
+            self._parts.deployments.on_hook_finished(event.result)
 
     def _on_connected(self) -> None:
         log.info("connected as %s", self._parts.device)

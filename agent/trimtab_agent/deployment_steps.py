@@ -13,11 +13,13 @@ import logging
 import uuid
 from collections.abc import Callable
 
-from trimtab_agent.admission import admit
+from trimtab_agent.hook_desk import HookDesk
+from trimtab_agent.hook_rules import HookCall, HookPoint
 from trimtab_agent.journal import Journal
 from trimtab_agent.measure.jobs import Job, JobKind, JobResult
 from trimtab_agent.probe_verdict import refuse_probe
 from trimtab_agent.records import DeploymentRecord
+from trimtab_agent.store import Slot
 from trimtab_agent.tools import Tools, subject_of
 from trimtab_protocol.errors import (
     ErrorCode,
@@ -45,14 +47,20 @@ class Steps:
         tools: The agent's parts.
         journal: Where every step is written down.
         fail: Ends the deployment of a name; called for every failure of a step.
+        desk: Asks hooks.
     """
 
     def __init__(
-        self, tools: Tools, journal: Journal, fail: Callable[[str, TrimtabError], None]
+        self,
+        tools: Tools,
+        journal: Journal,
+        fail: Callable[[str, TrimtabError], None],
+        desk: HookDesk,
     ) -> None:
         self._tools = tools
         self._journal = journal
         self._fail = fail
+        self._desk = desk
         self._table: dict[DeploymentState, Callable[[str, DeploymentRecord], None]] = {
             S.ASSIGNED: self._accept,
             S.FETCHING: self._fetch,
@@ -80,7 +88,13 @@ class Steps:
         active = self._tools.store.active(name)
         if active is None or active.ref != slot.ref:
             self._tools.store.activate(slot)
-        self._save_swapped(name, record.moved(E.ACTIVATED).moved(E.PROVEN))
+        moved = record.moved(E.ACTIVATED).moved(E.PROVEN)
+        self._save_swapped(name, self.with_hook_due(moved, HookPoint.AFTER_ACTIVATE))
+
+    def with_hook_due(self, record: DeploymentRecord, point: HookPoint) -> DeploymentRecord:
+        """The record, saying which hook has to be told; it lasts over a restart."""
+        due = point if self._tools.hooks.has(point) else None
+        return record.model_copy(update={"hook_due": due})
 
     def start_check(self, record: DeploymentRecord, on_result: Callable[[JobResult], None]) -> None:
         """Load the active file once more and run its golden vectors, in a child."""
@@ -110,8 +124,8 @@ class Steps:
         expires_at = record.policy.expires_at
         if expires_at is not None and self._tools.clock.now() > expires_at:
             raise RejectedError("expired before it was begun", code=ErrorCode.REJECTED_EXPIRED)
-        facts = self._tools.facts(self._journal.model(name).highest_version)
-        admit(manifest, facts, self._tools.lacking_bytes(manifest))
+        highest_version = self._journal.model(name).highest_version
+        self._tools.admit(manifest, highest_version, self._journal.in_flight_sha256())
         self._move_on(name, record.moved(E.ACCEPT))
 
     def _fetch(self, name: str, record: DeploymentRecord) -> None:
@@ -145,15 +159,26 @@ class Steps:
             record = record.moved(E.PROBE)
             self._journal.save(name, record)
         slot, active = self._journal.slot(record), self._tools.store.active(name)
+        if record.probe is not None:
+            self._judge_again(name, slot.manifest, record.probe)
+            return
         job = Job(
             job_id=uuid.uuid4().hex,
             kind=JobKind.PROBE,
             subject=subject_of(slot.manifest, str(slot.model_path)),
             incumbent=subject_of(active.manifest, str(active.model_path)) if active else None,
             spec=record.policy.probe,
-            settings=self._tools.settings,
+            settings=self._tools.settings.within(record.policy.max_probe_bytes),
+            max_job_s=record.policy.max_probe_s,
         )
         self._tools.bench.run(job, lambda result: self._judge_probe(name, slot.manifest, result))
+
+    def _judge_again(self, name: str, manifest: Manifest, result: JobResult) -> None:
+        """What was found waits in memory for a journal that the disk refused: only write again."""
+        try:
+            self._judge_probe(name, manifest, result)
+        except StorageError as error:
+            log.error("%s: probed, and not written down yet: %s", name, error)
 
     def _judge_probe(self, name: str, manifest: Manifest, result: JobResult) -> None:
         record = self._journal.deployment(name).model_copy(update={"probe": result})
@@ -163,7 +188,22 @@ class Steps:
         if reason is not None:
             self._fail(name, reason)
             return
-        self._move_on(name, record.moved(E.PROBED))
+        self._ask_before_activation(name, record)
+
+    def _ask_before_activation(self, name: str, record: DeploymentRecord) -> None:
+        """The bench is free for others meanwhile; what was found stays, and is judged again."""
+        try:
+            slot = self._journal.slot(record)
+        except StorageError as error:
+            self._fail(name, error)
+            return
+        answer = self._desk.ask(hook_call(name, record, HookPoint.BEFORE_ACTIVATE, slot))
+        if answer is None:
+            self._tools.bench.release(name)
+        elif answer.error is not None:
+            self._fail(name, answer.error)
+        else:
+            self._move_on(name, record.moved(E.PROBED))
 
     def _activate(self, name: str, record: DeploymentRecord) -> None:
         self._tools.bench.release(name)
@@ -177,7 +217,7 @@ class Steps:
             store.activate(slot)
         ends_at = self._tools.clock.now() + record.policy.probation_s
         moved = record.moved(E.ACTIVATED).model_copy(update={"probation_ends_at": ends_at})
-        self._save_swapped(name, moved)
+        self._save_swapped(name, self.with_hook_due(moved, HookPoint.AFTER_ACTIVATE))
 
     def _save_swapped(self, name: str, record: DeploymentRecord) -> None:
         """The link is swapped: a journal that the disk refuses now is written at a later turn.
@@ -188,3 +228,14 @@ class Steps:
             self._journal.save(name, record)
         except StorageError as error:
             log.error("%s: active, and not written down yet: %s", name, error)
+
+
+def hook_call(name: str, record: DeploymentRecord, point: HookPoint, slot: Slot | None) -> HookCall:
+    """The question to a hook about the artifact of a slot."""
+    return HookCall(
+        point=point,
+        deployment_id=record.deployment_id,
+        name=name,
+        artifact=str(slot.ref) if slot is not None else "",
+        path=str(slot.model_path) if slot is not None else "",
+    )

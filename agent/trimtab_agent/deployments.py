@@ -13,7 +13,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from trimtab_agent.deployment_steps import HEAVY_STATES, Steps
+from trimtab_agent.deployment_steps import HEAVY_STATES, Steps, hook_call
+from trimtab_agent.hook_desk import Answer, HookDesk
+from trimtab_agent.hook_rules import HookPoint, HookResult
 from trimtab_agent.journal import Journal
 from trimtab_agent.measure.jobs import JobResult
 from trimtab_agent.reconcile import Step, reconcile
@@ -58,7 +60,8 @@ class Deployments:
         self._max_payload_cache_bytes = max_payload_cache_bytes
         self._desired: dict[str, DesiredModel] = {}
         self._unreconciled: dict[str, str] = {}  # model name -> why it could not be taken up yet
-        self._steps = Steps(tools, journal, self._fail)
+        self._desk = HookDesk(tools.hooks, tools.clock.monotonic_s)
+        self._steps = Steps(tools, journal, self._fail, self._desk)
 
     def resume(self) -> None:
         """After a start: read the journals, heal the links, count starts of what was running."""
@@ -80,11 +83,14 @@ class Deployments:
         """Go on with whatever can go on now; called after every event."""
         self._take_up_unreconciled()
         self._journal.report_overdue()
+        self._desk.work()
         for name in self._journal.names():
             record = self._journal.newest(name)
             if record is None:
                 continue
-            if record.state in HEAVY_STATES and self._tools.bench.owner is None:
+            if record.hook_due is not None:
+                self._ask_due_hook(name, record)
+            elif self._is_heavy(name, record) and self._tools.bench.owner is None:
                 self._tools.bench.claim(name)
                 self._steps.do(name)
             elif record.state is S.PROBATION:
@@ -92,8 +98,17 @@ class Deployments:
 
     def has_heavy_work(self) -> bool:
         """Whether a deployment waits for the bench; trials give way."""
-        records = (self._journal.newest(name) for name in self._journal.names())
-        return any(row is not None and row.state in HEAVY_STATES for row in records)
+        records = ((name, self._journal.newest(name)) for name in self._journal.names())
+        return any(row is not None and self._is_heavy(name, row) for name, row in records)
+
+    def on_hook_finished(self, result: HookResult) -> None:
+        """A hook ended; whoever waits for its answer asks again at this turn."""
+        self._desk.on_finished(result)
+
+    def _is_heavy(self, name: str, record: DeploymentRecord) -> bool:
+        """Whether it could go on if it had the bench."""
+        is_waiting = self._desk.is_open(name, record.deployment_id)
+        return record.state in HEAVY_STATES and not is_waiting
 
     # Deciding what to begin
 
@@ -164,6 +179,26 @@ class Deployments:
         except TrimtabError as error:
             self._fail(name, error)
 
+    # Hooks
+
+    def _ask_due_hook(self, name: str, record: DeploymentRecord) -> None:
+        """Only a no in probation has a consequence; what is final stays so."""
+        answer = self._ask_hook(name, record)
+        if answer is None:
+            return
+        if answer.error is not None and record.state is S.PROBATION:
+            self._roll_back(name, answer.error)
+            return
+        if answer.error is not None:
+            log.warning("%s: %s; nothing follows from it", name, answer.error)
+        self._journal.save(name, record.model_copy(update={"hook_due": None}))
+
+    def _ask_hook(self, name: str, record: DeploymentRecord) -> Answer | None:
+        point = record.hook_due
+        if point is None:
+            return None
+        return self._desk.ask(hook_call(name, record, point, self._active_if_readable(name)))
+
     # Probation
 
     def _watch_probation(self, name: str, record: DeploymentRecord) -> None:
@@ -222,7 +257,10 @@ class Deployments:
             active = self._tools.store.restore_last_good(name)
         back = active.ref if active is not None else "no model"
         log.warning("%s: back to %s: [%s] %s", name, back, error.code.value, error)
-        self._journal.save(name, record.moved(E.ROLL_BACK, error))
+        moved = record.moved(E.ROLL_BACK, error)
+        moved = self._steps.with_hook_due(moved, HookPoint.AFTER_ROLLBACK)
+        self._journal.save(name, moved)
+        self._ask_hook(name, moved)  # now, for the next desire takes the place of this record
         if next_desire:
             self._take_up_waiting(name)
 

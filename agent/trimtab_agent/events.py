@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
+from trimtab_agent.hook_rules import HookResult
 from trimtab_agent.measure.jobs import JobResult
 
 
@@ -37,8 +38,15 @@ class ChildFinished:
 
 
 @dataclass(frozen=True)
+class HookFinished:
+    """A hook ended, one way or another."""
+
+    result: HookResult
+
+
+@dataclass(frozen=True)
 class Stop:
     """Somebody asked the process to end."""
 
 
-Event = Union[Connected, Disconnected, Received, ChildFinished, Stop]
+Event = Union[Connected, Disconnected, Received, ChildFinished, HookFinished, Stop]

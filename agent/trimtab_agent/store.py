@@ -15,7 +15,9 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,8 @@ from trimtab_protocol.manifest import ArtifactRef, Manifest, Payload, SignedMani
 from trimtab_protocol.signing import read_manifest
 
 READ_BYTES = 1024 * 1024
+SHORT = 12
+"""Digits of a digest in the name of a slot."""
 
 
 def hash_file(path: Path) -> str:
@@ -82,6 +86,11 @@ class Store:
         """Whether the payload is there, by name and length; its digest was checked on the way in."""
         path = self.payload_path(payload.sha256)
         return path.is_file() and path.stat().st_size == payload.length_bytes
+
+    def part_bytes(self, payload: Payload) -> int:
+        """What a payload that is arriving takes already."""
+        path = self.part_path(payload.sha256)
+        return path.stat().st_size if path.is_file() else 0
 
     def seal_part(self, payload: Payload) -> None:
         """Make a part durable. Only then may the journal say that everything is fetched."""
@@ -210,9 +219,7 @@ class Store:
             How many files were deleted.
         """
         folder = self._root / "payloads"
-        kept = keep_sha256 | {
-            slot.manifest.payload.sha256 for name in self.names() for slot in self._linked(name)
-        }
+        kept = keep_sha256 | self._linked_sha256()
         loose = [path for path in folder.glob("*") if path.name.split(".")[0] not in kept]
         loose.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         total_bytes = deleted = 0
@@ -223,11 +230,59 @@ class Store:
                 deleted += 1
         return deleted
 
+    def used_bytes(self) -> int:
+        """What the store takes: each file once, however many names it has, and a part as a whole."""
+        sizes: dict[int, int] = {}
+        for folder, _, names in os.walk(self._root):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # a child's files come and go
+                    status = Path(folder, name).lstat()
+                    sizes[status.st_ino] = status.st_size
+        return sum(sizes.values())
+
+    def make_room(self, wanted_bytes: int, keep_sha256: frozenset[str]) -> int:
+        """Delete what nothing uses, the longest unused first, until so much was freed.
+
+        Args:
+            wanted_bytes: Stop when this much is freed; less is freed if there is no more.
+            keep_sha256: Payloads that are being fetched or tried.
+
+        Returns:
+            The bytes that were freed.
+
+        Raises:
+            StorageError: The disk refuses, or cannot tell what is in use.
+        """
+        before_bytes = used_bytes = self.used_bytes()
+        for paths in self._loose(keep_sha256):
+            if before_bytes - used_bytes >= wanted_bytes:
+                break
+            for path in paths:
+                self._disk.remove(path)
+            used_bytes = self.used_bytes()
+        return before_bytes - used_bytes
+
+    def _loose(self, keep_sha256: frozenset[str]) -> list[list[Path]]:
+        """Payloads and slots that nothing uses, grouped by what they share, the oldest first."""
+        kept_short = {sha256[:SHORT] for sha256 in keep_sha256 | self._linked_sha256()}
+        groups: dict[str, list[Path]] = {}
+        for path in (self._root / "payloads").glob("[!.]*"):
+            groups.setdefault(path.name[:SHORT], []).append(path)
+        for path in (self._root / "slots").glob("*/*"):
+            groups.setdefault(path.name[-SHORT:], []).append(path)
+        loose = [paths for short, paths in groups.items() if short not in kept_short]
+        return sorted(loose, key=lambda paths: max(path.stat().st_mtime for path in paths))
+
+    def _linked_sha256(self) -> frozenset[str]:
+        return frozenset(
+            slot.manifest.payload.sha256 for name in self.names() for slot in self._linked(name)
+        )
+
     def _linked(self, name: str) -> list[Slot]:
         return [slot for slot in (self.active(name), self.last_good(name)) if slot is not None]
 
     def _slot_folder(self, ref: ArtifactRef) -> Path:
-        return self._root / "slots" / ref.name / f"{ref.version}-{ref.sha256[:12]}"
+        return self._root / "slots" / ref.name / f"{ref.version}-{ref.sha256[:SHORT]}"
 
     def _link(self, name: str, which: str) -> Path:
         return self._root / "models" / name / which

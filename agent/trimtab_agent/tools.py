@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from trimtab_agent.admission import DeviceFacts
+from trimtab_agent.admission import DeviceFacts, admit
 from trimtab_agent.config import FetchSettings
 from trimtab_agent.disk import Disk
+from trimtab_agent.hooks import HookRunner, NoHooks
 from trimtab_agent.measure.jobs import Settings, Subject
 from trimtab_agent.outbox import Outbox
 from trimtab_agent.store import Store
 from trimtab_agent.window import WindowSettings
 from trimtab_agent.workbench import Workbench
+from trimtab_protocol.errors import ErrorCode, RejectedError
 from trimtab_protocol.manifest import Manifest
 from trimtab_protocol.messages import RuntimeFact
 
@@ -54,15 +56,48 @@ class Tools:
     trusted_keys: dict[str, bytes]
     free_disk_bytes: Callable[[], int]
     clock: Clock = field(default_factory=Clock)
+    max_store_bytes: int = 0
+    hooks: HookRunner = field(default_factory=NoHooks)
 
-    def facts(self, highest_version: int) -> DeviceFacts:
+    def admit(
+        self, manifest: Manifest, highest_version: int, in_flight_sha256: frozenset[str]
+    ) -> None:
+        """Refuse what must not or cannot run here; what nothing uses gives way to what is admitted.
+
+        Args:
+            manifest: Signed and verified.
+            highest_version: Highest version of the name that was committed here, 0 for any.
+            in_flight_sha256: Payloads that deployments still need.
+
+        Raises:
+            TrustError, RejectedError: See `admission.admit`.
+            StorageError: The disk does not let go of what nothing uses.
+        """
+        facts = self.facts(manifest, highest_version)
+        needed_bytes = self.lacking_bytes(manifest)
+        try:
+            admit(manifest, facts, needed_bytes)
+        except RejectedError as error:
+            if error.code is not ErrorCode.REJECTED_DISK:
+                raise
+            keep = in_flight_sha256 | {manifest.payload.sha256}
+            freed = self.store.make_room(needed_bytes - facts.room_bytes(), keep)
+            facts = replace(self.facts(manifest, highest_version), freed_bytes=freed)
+            admit(manifest, facts, needed_bytes)
+
+    def facts(self, manifest: Manifest, highest_version: int) -> DeviceFacts:
         """What admission judges by."""
+        used_bytes = 0
+        if self.max_store_bytes:
+            used_bytes = self.store.used_bytes() - self.store.part_bytes(manifest.payload)
         return DeviceFacts(
             device_class=self.identity.device_class,
             runtimes={row.name: row.version for row in self.identity.runtimes},
             memory_total_bytes=self.identity.memory_total_bytes,
             free_disk_bytes=self.free_disk_bytes(),
             highest_version=highest_version,
+            quota_bytes=self.max_store_bytes,
+            used_bytes=used_bytes,
         )
 
     def lacking_bytes(self, manifest: Manifest) -> int:

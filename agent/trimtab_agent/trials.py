@@ -11,7 +11,6 @@ import logging
 import uuid
 from collections import OrderedDict
 
-from trimtab_agent.admission import admit
 from trimtab_agent.journal import Journal
 from trimtab_agent.measure.jobs import Job, JobKind, JobResult
 from trimtab_agent.records import report_id_for
@@ -68,7 +67,7 @@ class Trials:
         if self._tools.clock.now() > ask.expires_at:
             raise RejectedError("expired before it was begun", code=ErrorCode.REJECTED_EXPIRED)
         manifest = verify_manifest(ask.signed, self._tools.trusted_keys)
-        admit(manifest, self._tools.facts(ANY_VERSION), self._tools.lacking_bytes(manifest))
+        self._tools.admit(manifest, ANY_VERSION, self._journal.in_flight_sha256())
         log.info("trial %s: %s", ask.trial_id, manifest.ref())
         if self._tools.store.has_payload(manifest.payload):
             self._run(ask, manifest)

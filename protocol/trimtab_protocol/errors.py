@@ -53,6 +53,7 @@ class ErrorCode(str, Enum):
     REJECTED_SLOWER = "rejected.slower"  # measured here, and slower than the incumbent allows
     REJECTED_SUPERSEDED = "rejected.superseded"  # a newer desired state came before activation
     REJECTED_EXPIRED = "rejected.expired"
+    REJECTED_HOOK = "rejected.hook"  # a hook of the device's owner said no
 
     TRANSIENT_BROKER = "transient.broker"
     TRANSIENT_CONTROL_PLANE = "transient.control_plane"

@@ -87,6 +87,8 @@ class Policy(WireModel):
         max_fetch_bytes_per_s: Rate cap of the delivery; None for none.
         expires_at: Do not begin after this time; None for never.
         max_starts: So many starts of the agent within probing or probation are a crash loop.
+        max_probe_s, max_probe_bytes: Bounds of the probing child; they only tighten the agent's own,
+            which hold alone where one is None.
     """
 
     probe: MeasureSpec = MeasureSpec()
@@ -95,6 +97,8 @@ class Policy(WireModel):
     max_fetch_bytes_per_s: Annotated[int, Field(ge=1024)] | None = None
     expires_at: UnixTime | None = None
     max_starts: Annotated[int, Field(ge=1, le=100)] = 3
+    max_probe_s: Annotated[float, Field(gt=0, le=86400)] | None = None
+    max_probe_bytes: Annotated[int, Field(ge=1024 * 1024)] | None = None
 
 
 class DesiredModel(WireModel):

@@ -21,6 +21,7 @@ from support.factories import a_measurement, trusting
 from trimtab_agent.config import FetchSettings
 from trimtab_agent.deployments import Deployments
 from trimtab_agent.disk import Disk
+from trimtab_agent.hook_rules import HookCall, HookPoint, HookResult, Verdict
 from trimtab_agent.journal import Journal
 from trimtab_agent.measure.jobs import Job, JobKind, JobResult, Settings
 from trimtab_agent.outbox import Outbox
@@ -28,7 +29,7 @@ from trimtab_agent.store import Store
 from trimtab_agent.tools import Clock, Identity, Tools
 from trimtab_agent.trials import Trials
 from trimtab_agent.workbench import Workbench
-from trimtab_protocol.errors import ErrorCode
+from trimtab_protocol.errors import ErrorCode, StorageError
 from trimtab_protocol.lifecycle import DeploymentState, is_final
 from trimtab_protocol.manifest import ArtifactRef, Payload, RuntimeName, SignedManifest
 from trimtab_protocol.measurement import Comparison
@@ -100,6 +101,31 @@ class SimulatedChildren:
         )
 
 
+@dataclass
+class SimulatedHooks:
+    """Hooks that say what the test says: `says[point]` is one verdict after the other, then go."""
+
+    says: dict[HookPoint, list[Verdict]] = field(default_factory=dict)
+    started: deque[HookCall] = field(default_factory=deque)
+    calls: list[HookCall] = field(default_factory=list)
+    is_refused: bool = False
+
+    def has(self, point: HookPoint) -> bool:
+        return point in self.says
+
+    def start(self, call: HookCall) -> None:
+        if self.is_refused:
+            raise StorageError("no process is to be had")
+        self.started.append(call)
+        self.calls.append(call)
+
+    def finish(self) -> HookResult:
+        call = self.started.popleft()
+        verdicts = self.says[call.point]
+        verdict = verdicts.pop(0) if verdicts else Verdict.GO
+        return HookResult(call, verdict, f"{call.point.value} said {verdict.value}")
+
+
 class SimulatedDelivery:
     """The control plane's side of a delivery, with verbs for everything that can go wrong."""
 
@@ -153,7 +179,10 @@ class AgentRig:
         self.clock = SimulatedClock()
         self.delivery = SimulatedDelivery()
         self.children = SimulatedChildren()
+        self.hooks = SimulatedHooks()
         self.free_disk_bytes = 10**9
+        self.free_disk: Callable[[], int] = lambda: self.free_disk_bytes
+        self.max_store_bytes = 0
         self.max_payload_cache_bytes = 10**9
         self.trusted_keys = trusting(TEST_PRIVATE_KEY)
         self.runtimes: tuple[RuntimeFact, ...] = (
@@ -169,6 +198,7 @@ class AgentRig:
         store = Store(self.root, disk)
         self.children.started.clear()
         self.delivery.outgoing.clear()
+        self.hooks.started.clear()
         bench = Workbench(store, self.children, self.delivery.ask)
         self.tools = Tools(
             store=store,
@@ -183,7 +213,9 @@ class AgentRig:
                 4 * 10**9,
             ),
             trusted_keys=self.trusted_keys,
-            free_disk_bytes=lambda: self.free_disk_bytes,
+            free_disk_bytes=lambda: self.free_disk(),  # noqa: PLW0108 - a test may replace it
+            max_store_bytes=self.max_store_bytes,
+            hooks=self.hooks,
             clock=Clock(self.clock.now, self.clock.now),
         )
         self.journal = Journal(self.tools)
@@ -236,6 +268,9 @@ class AgentRig:
             return True
         if self.children.started:
             self.tools.bench.on_child_finished(self.children.finish())
+            return True
+        if self.hooks.started:
+            self.deployments.on_hook_finished(self.hooks.finish())
             return True
         return False
 

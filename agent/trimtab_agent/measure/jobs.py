@@ -47,6 +47,11 @@ class Settings(WireModel):
     proc_root: str = "/proc"
     sys_root: str = "/sys"
 
+    def within(self, max_memory_bytes: int | None) -> Settings:
+        """The same with a tighter memory limit, if it is one; 0 of one's own means no limit."""
+        limits = [limit for limit in (self.max_memory_bytes, max_memory_bytes) if limit]
+        return self.model_copy(update={"max_memory_bytes": min(limits, default=0)})
+
 
 class Job(WireModel):
     """One piece of work for a child."""
@@ -57,6 +62,7 @@ class Job(WireModel):
     incumbent: Subject | None = None
     spec: MeasureSpec = MeasureSpec()
     settings: Settings
+    max_job_s: float | None = Field(default=None, description="None: the runner's own alone")
 
 
 class JobResult(WireModel):

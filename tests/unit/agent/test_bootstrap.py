@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import queue
 import signal
 import socket
 import threading
@@ -16,7 +17,8 @@ from support.artifacts import TEST_PRIVATE_KEY, make_artifact
 from support.mqtt_stub import MqttStub
 from trimtab_agent import bootstrap, cli
 from trimtab_agent.config import LoadedConfig, load_config
-from trimtab_agent.events import Stop
+from trimtab_agent.events import Event, HookFinished, Stop
+from trimtab_agent.hook_rules import HookCall, HookPoint, Verdict
 from trimtab_protocol.api import DeviceCredentials
 from trimtab_protocol.errors import ConfigError, ErrorCode
 from trimtab_protocol.messages import (
@@ -126,6 +128,26 @@ def test_the_end_is_orderly_and_says_offline(stub: MqttStub, running: Running) -
     stub.wait_for("an orderly end", lambda: stub.clients[0].is_orderly)
     last = parse_message(Status, sent(stub, Leaf.STATUS)[-1])
     assert last.presence is Presence.OFFLINE
+
+
+@pytest.mark.parametrize("has_folder", [True, False])
+def test_the_hooks_of_the_configured_folder_are_run_and_their_end_is_an_event(
+    tmp_path: Path, has_folder: bool
+) -> None:
+    (tmp_path / "hooks").mkdir()
+    hook = tmp_path / "hooks" / "before-activate"
+    hook.write_text("#!/bin/sh\nexit 21\n")
+    hook.chmod(0o755)
+    extra = 'hooks_dir = "hooks"\n' if has_folder else ""
+    loaded = load_config(write_config(tmp_path, 1, extra))
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    hooks = bootstrap.make_hooks(loaded, events)
+    assert hooks.has(HookPoint.BEFORE_ACTIVATE) is has_folder
+    if has_folder:
+        hooks.start(HookCall(HookPoint.BEFORE_ACTIVATE, "d1", "digits", "digits@1", ""))
+        event = events.get(timeout=20)
+        assert isinstance(event, HookFinished)
+        assert event.result.verdict is Verdict.LATER
 
 
 def test_it_asks_for_the_chunks_of_a_large_payload_in_requests_of_the_protocol(

@@ -175,3 +175,14 @@ def test_a_child_that_cannot_be_started_is_a_storage_error_and_kills_nobody(
         process_runner.start(runner.job(make_onnx(), job_id="j2"))
     process_runner.kill()
     assert killed == []
+
+
+@pytest.mark.parametrize(("own_s", "job_s"), [(60.0, 2.0), (2.0, 60.0)])
+def test_the_tighter_of_the_limits_of_job_and_runner_ends_a_child(
+    runner: Runner, own_s: float, job_s: float
+) -> None:
+    job = runner.job(SLOW, kind=JobKind.MEASURE).model_copy(update={"max_job_s": job_s})
+    runner.start(job, max_job_s=own_s)
+    result = runner.result()
+    assert result.error_code is ErrorCode.MODEL_TIMEOUT
+    assert "within 2 s" in result.detail

@@ -173,3 +173,15 @@ def test_a_configuration_that_is_not_text_is_a_config_error(tmp_path: Path) -> N
     (tmp_path / "agent.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "agent.toml")
+
+
+def test_a_folder_of_hooks_is_relative_to_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "hooks").mkdir()
+    loaded = load_config(write_config(tmp_path, REQUIRED + 'hooks_dir = "hooks"\n'))
+    assert loaded.config.hooks_dir == str(tmp_path / "hooks")
+
+
+def test_a_misspelt_folder_of_hooks_does_not_mean_that_nobody_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="hoks is no folder") as caught:
+        load_config(write_config(tmp_path, REQUIRED + 'hooks_dir = "hoks"\n'))
+    assert caught.value.code is ErrorCode.CONFIG_MISSING

@@ -18,7 +18,16 @@ from support.factories import a_birth
 from trimtab_agent import systemd
 from trimtab_agent.daemon import PROGRESS_INTERVAL_S, Daemon, Parts
 from trimtab_agent.desires import Desires
-from trimtab_agent.events import ChildFinished, Connected, Disconnected, Event, Received, Stop
+from trimtab_agent.events import (
+    ChildFinished,
+    Connected,
+    Disconnected,
+    Event,
+    HookFinished,
+    Received,
+    Stop,
+)
+from trimtab_agent.hook_rules import HookPoint, Verdict
 from trimtab_agent.outbox import RESEND_AFTER_S
 from trimtab_protocol.errors import ConfigError, ErrorCode
 from trimtab_protocol.lifecycle import DeploymentState
@@ -422,3 +431,17 @@ def test_systemd_is_told_when_it_is_ready_and_fed_by_the_loop_itself(
     assert told[0] == "READY=1"
     assert told.count("WATCHDOG=1") >= 3
     assert told[-1] == "STOPPING=1"
+
+
+def test_what_a_hook_said_reaches_the_deployment_that_waits_for_it(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    device.rig.hooks.says = {HookPoint.BEFORE_ACTIVATE: [Verdict.ABORT]}
+    device.rig.desire(*make_artifact("digits", 1, CONTENT, chunk_bytes=CHUNK))
+
+    def run_into_the_hook() -> None:
+        while not device.rig.hooks.started:
+            device.rig.turn()
+        device.events.script.insert(0, HookFinished(device.rig.hooks.finish()))
+
+    device.run(run_into_the_hook)
+    assert device.rig.error_code() is ErrorCode.REJECTED_HOOK

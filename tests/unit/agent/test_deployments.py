@@ -488,3 +488,23 @@ def test_a_payload_on_its_way_is_not_collected_by_the_commit_of_another(tmp_path
     rig.delivery.is_silent = False
     rig.settle()
     assert rig.state("letters") is DeploymentState.COMMITTED
+
+
+@pytest.mark.parametrize(
+    ("own_bytes", "asked_bytes", "given_bytes"),
+    [(0, None, 0), (0, 2**21, 2**21), (2**22, None, 2**22), (2**22, 2**21, 2**21), (2**21, 2**22, 2**21)],
+)  # fmt: skip
+def test_a_policy_tightens_the_bounds_of_a_probe_and_never_loosens_them(
+    rig: AgentRig, own_bytes: int, asked_bytes: int | None, given_bytes: int
+) -> None:
+    """[P-5.12]"""
+    own = rig.tools.settings.model_copy(update={"max_memory_bytes": own_bytes})
+    assert own.within(asked_bytes).max_memory_bytes == given_bytes
+
+
+def test_the_bounds_of_a_policy_reach_the_probing_child_and_no_other(rig: AgentRig) -> None:
+    policy = Policy(probation_s=PROBATION_S, max_probe_s=12.5, max_probe_bytes=2**24)
+    rig.desire(*artifact(1, OLD), policy=policy)
+    rig.settle()
+    rows = {job.kind: (job.max_job_s, job.settings.max_memory_bytes) for job in rig.children.jobs}
+    assert rows == {JobKind.PROBE: (12.5, 2**24), JobKind.CHECK: (None, 0)}

@@ -9,6 +9,7 @@ import pytest
 
 from support.agent_rig import AgentRig
 from support.artifacts import make_artifact
+from trimtab_agent.measure.jobs import JobKind
 from trimtab_protocol.errors import ErrorCode, StorageError
 from trimtab_protocol.lifecycle import DeploymentState
 from trimtab_protocol.manifest import SignedManifest
@@ -107,6 +108,37 @@ def test_a_journal_that_cannot_be_written_is_written_when_there_is_room_again(
     rig.settle()
     assert rig.state() is DeploymentState.COMMITTED
     assert str(rig.active()) == "digits@2"
+
+
+@pytest.mark.parametrize("is_good", [True, False])
+def test_a_probe_is_not_repeated_because_its_verdict_cannot_be_written(
+    rig: AgentRig, disk: FullDisk, is_good: bool
+) -> None:
+    if not is_good:
+        rig.children.verdicts["digits@2:probe"] = (ErrorCode.MODEL_GOLDEN, "other outputs")
+    rig.desire(*artifact(2, NEW))
+    rig.run_until(DeploymentState.PROBING)
+    disk.refused = (("write", "/records/"),)
+    turn_through(rig, 60)
+    assert disk.refusals > 10
+    disk.refused = ()
+    rig.settle()
+    assert rig.state() is (DeploymentState.COMMITTED if is_good else DeploymentState.FAILED)
+    probes = [job for job in rig.children.jobs if job.kind is JobKind.PROBE]
+    assert [str(job.subject.artifact) for job in probes] == ["digits@1", "digits@2"]
+
+
+def test_after_a_restart_a_candidate_is_probed_again(rig: AgentRig, disk: FullDisk) -> None:
+    """The runtime may be another one by then, so what was found is not kept on disk."""
+    rig.desire(*artifact(2, NEW))
+    rig.run_until(DeploymentState.PROBING)
+    disk.refused = (("write", "/records/"),)
+    turn_through(rig)
+    rig.start()
+    rig.settle()
+    assert rig.state() is DeploymentState.COMMITTED
+    probed = [str(row.subject.artifact) for row in rig.children.jobs if row.kind is JobKind.PROBE]
+    assert probed == ["digits@1", "digits@2", "digits@2"]
 
 
 def test_a_journal_that_cannot_be_written_in_probation_commits_later(
