@@ -50,9 +50,14 @@ class SimulatedClock:
     """Time that passes only when it is told to."""
 
     seconds: float = 1_000_000.0
+    wall_jump_s: float = 0.0
 
     def now(self) -> float:
         return self.seconds
+
+    def wall(self) -> float:
+        """The clock on the wall, which somebody may set."""
+        return self.seconds + self.wall_jump_s
 
     def pass_time(self, seconds: float) -> None:
         self.seconds += seconds
@@ -216,7 +221,7 @@ class AgentRig:
             free_disk_bytes=lambda: self.free_disk(),  # noqa: PLW0108 - a test may replace it
             max_store_bytes=self.max_store_bytes,
             hooks=self.hooks,
-            clock=Clock(self.clock.now, self.clock.now),
+            clock=Clock(self.clock.wall, self.clock.now),
         )
         self.journal = Journal(self.tools)
         self.deployments = Deployments(self.tools, self.journal, self.max_payload_cache_bytes)
