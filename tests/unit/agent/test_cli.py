@@ -12,7 +12,7 @@ from support.agent_rig import AgentRig
 from support.artifacts import make_artifact
 from support.factories import OWNER_KEY, a_measurement
 from support.tiny_models import make_onnx
-from trimtab_agent import by_hand, cli
+from trimtab_agent import by_hand, cli, tables
 from trimtab_agent.by_hand import MeasuredFiles
 from trimtab_agent.measure.protocol import Bench
 from trimtab_protocol.api import DeviceCredentials
@@ -282,7 +282,7 @@ def test_a_comparison_ends_in_a_sentence(ratio: Reading, sentence: str) -> None:
     other = a_measurement()
     comparison = Comparison(incumbent=other.artifact, p50_ratio=ratio, p90_ratio=ratio)
     found = MeasuredFiles(measurement=a_measurement(), against=other, comparison=comparison)
-    assert f"verdict  {sentence}" in by_hand.render_measured(found)
+    assert f"verdict  {sentence}" in tables.render_measured(found)
 
 
 def test_too_few_processes_give_no_verdict_however_clear_the_ratio_looks() -> None:
@@ -291,7 +291,7 @@ def test_too_few_processes_give_no_verdict_however_clear_the_ratio_looks() -> No
     ratio = known(0.4, 0.39, 0.41)
     comparison = Comparison(incumbent=other.artifact, p50_ratio=ratio, p90_ratio=ratio)
     found = MeasuredFiles(measurement=few, against=other, comparison=comparison)
-    table = by_hand.render_measured(found)
+    table = tables.render_measured(found)
     assert "verdict  cannot be told from 4 process(es) of each: use --processes 5 or more" in table
 
 
@@ -301,10 +301,10 @@ def test_heat_and_operators_are_in_the_table() -> None:
     row = Operator(name="conv1", op="Conv", calls=50, total_us=900.0, p50_us=18.0, share=0.75)
     profile = OperatorProfile(operators=(row,), runs=50)
     measurement = a_measurement().model_copy(update={"heat": heat, "operators": profile})
-    table = by_hand.render(measurement)
+    table = tables.render(measurement)
     assert "cpu-thermal  50.0000 °C, at most 61.5000 °C" in table
     assert "at full clock  97% of the time" in table
     assert "operators   75.0%  Conv  conv1" in table
     missing = {"operators": OperatorProfile(absent="another version")}
-    table = by_hand.render(measurement.model_copy(update=missing))
+    table = tables.render(measurement.model_copy(update=missing))
     assert "operators  absent: another version" in table
