@@ -46,6 +46,9 @@ class Settings(WireModel):
     max_memory_bytes: int = 0
     proc_root: str = "/proc"
     sys_root: str = "/sys"
+    meter: str | None = Field(
+        default=None, description="file of a power meter outside, see energy/external.py"
+    )
 
     def within(self, max_memory_bytes: int | None) -> Settings:
         """The same with a tighter memory limit, if it is one; 0 of one's own means no limit."""

@@ -285,7 +285,7 @@ def _profile(
 
 def measure_energy(bench: Bench, subject: Subject, spec: MeasureSpec) -> Energy:
     """Energy per inference in windows of its own, or the reason why there is none."""
-    sensor = find_sensor(Path(bench.settings.sys_root))
+    sensor = find_sensor(Path(bench.settings.sys_root).parent)
     if isinstance(sensor, NoSensor):
         return Energy(per_inference_mj=absent(sensor.reason))
     facts = sensor.facts()
