@@ -17,6 +17,7 @@ from trimtab_protocol.errors import ErrorCode, ModelError
 from trimtab_protocol.manifest import RUNTIME_FOR, ArtifactRef, ModelFormat
 from trimtab_protocol.measurement import Comparison, Measurement, MeasureSpec
 
+
 class MeasuredFiles(WireModel):
     """What `measure` found: one model, or two in ABBA order."""
 

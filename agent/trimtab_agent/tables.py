@@ -106,7 +106,9 @@ def _render_memory(memory: Memory) -> list[tuple[str, str]]:
 def _render_energy(energy: Energy) -> list[tuple[str, str]]:
     if energy.per_inference_mj.value is None:
         return [("energy", f"unavailable: {energy.per_inference_mj.absent}")]
-    rows = [("energy", _text(energy.per_inference_mj, f"mJ per inference above idle ({energy.scope})"))]
+    rows = [
+        ("energy", _text(energy.per_inference_mj, f"mJ per inference above idle ({energy.scope})"))
+    ]
     if energy.gross_mj is not None:
         rows.append(("with idle power", _text(energy.gross_mj, "mJ per inference")))
     if energy.uncertainty_mj is not None:

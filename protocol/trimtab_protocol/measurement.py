@@ -171,12 +171,37 @@ class Memory(WireModel):
     baseline_uss_bytes: Reading | None = None
 
 
+class SensorKind(str, Enum):
+    """How a sensor comes to its figures."""
+
+    COUNTER = "counter"  # energy that only grows
+    SAMPLED = "sampled"  # power, read again and again
+    EXTERNAL = "external"  # somebody else's meter: a series of (time, watts)
+
+
 class Energy(WireModel):
     """Energy per inference, or the reason why there is none."""
 
     per_inference_mj: Reading = Field(description="dynamic: above what the idle device takes")
     source: str = Field(default="", description="sensor that was read")
     scope: str = Field(default="", description="what the sensor sees: package, module, board")
+    gross_mj: Reading | None = Field(
+        default=None, description="per inference, the idle power included"
+    )
+    uncertainty_mj: Reading | None = Field(
+        default=None, description="standard uncertainty of per_inference_mj, the sensor's included"
+    )
+    idle_power_mw: Reading | None = Field(
+        default=None, description="the model loaded and not run; drifts are interpolated"
+    )
+    load_power_mw: Reading | None = None
+    kind: SensorKind | None = None
+    windows: int = 0
+    window_s: float | None = None
+    coverage: Reading | None = Field(
+        default=None, description="share of the windows' time that samples cover, 0 to 1"
+    )
+    max_gap_s: float | None = Field(default=None, description="longest time without a sample")
 
 
 class ThrottleEvent(WireModel):

@@ -55,6 +55,9 @@ class Settings(WireModel):
     root: str = "/"
     samples_dir: str | None = None
     max_samples_bytes: int = 0
+    meter: str | None = Field(
+        default=None, description="file of a power meter outside, see energy/external.py"
+    )
 
     def within(self, max_memory_bytes: int | None) -> Settings:
         """The same with a tighter memory limit, if it is one; 0 of one's own means no limit."""

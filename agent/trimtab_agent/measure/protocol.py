@@ -163,7 +163,8 @@ def _take(
     with machine_lock(settings.lock):
         started_at, began = time.time(), time.monotonic()
         complaints = preflight(Path(settings.root), settings.affinity)
-        run = _Run(bench, subjects, spec, find_sensor(Path(settings.root)))
+        meter = Path(settings.meter) if settings.meter else None
+        run = _Run(bench, subjects, spec, find_sensor(Path(settings.root), meter))
         with _watched(settings) as heat:
             time_runs(run)
         energies = [_energy(run, which) for which in range(len(subjects))]
@@ -243,7 +244,7 @@ def _energy(run: _Run, which: int) -> Energy:
             found = measure_energy(sensor, worker, spec.energy_windows, spec.energy_window_s)
     except TrimtabError as error:
         reason = absent(f"energy was not measured: {error.message}")
-        found = Energy(per_inference_mj=reason, source=facts.source, scope=facts.scope)
+        found = Energy(per_inference_mj=reason, source=facts.name, scope=facts.scope)
     run.advance(run.energy_s(), "energy")
     return found
 

@@ -1,6 +1,4 @@
-"""The parent's side of a worker: a process that is started, told what to do, and never waited for
-longer than it may take.
-"""
+"""The parent's side of a worker: it starts one, tells it what to do, and never waits too long."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -109,10 +108,8 @@ class WorkerSession:
         return result
 
     def _order(self, command: Command, planned_s: float) -> Answer:
-        try:
+        with suppress(OSError):  # it has died; _receive says how
             self._channel.sendall(command.model_dump_json().encode() + b"\n")
-        except OSError:  # it has died; _receive says how
-            pass
         return self._receive(planned_s)
 
     def _receive(self, planned_s: float) -> Answer:

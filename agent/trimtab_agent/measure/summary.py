@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def save_samples(samples: Samples, path: Path) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         numpy.save(path, numpy.asarray(samples.durations_ns, numpy.int64))
     except OSError:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         return False
     return True
 

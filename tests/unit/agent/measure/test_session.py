@@ -56,7 +56,7 @@ def test_everything_a_worker_can_do(tmp_path: Path) -> None:
         assert worker.paced(2.0, 11) == 11
         run = worker.run_for(0.1)
         assert run.inferences > 0
-        assert 0.1 <= run.ended_s - run.started_s
+        assert run.ended_s - run.started_s >= 0.1
         assert run.ended_s <= time.monotonic()  # the clocks of both processes are one
         assert worker.finish().are_samples_kept
     assert (tmp_path / "kept" / "process-0-paced.npy").exists()
@@ -99,10 +99,11 @@ def test_one_that_takes_too_long_is_killed(tmp_path: Path) -> None:
 def test_time_that_was_planned_or_spent_elsewhere_does_not_count(tmp_path: Path) -> None:
     with WorkerSession(a_job(tmp_path), 60) as worker:
         left_s = worker._left_s
-        time.sleep(0.3)
-        worker.run_for(0.3)
-        worker.paced(10.0, 30)
-        assert left_s - worker._left_s < 0.25
+        time.sleep(1.0)
+        worker.run_for(1.0)
+        worker.paced(20.0, 50)
+        assert left_s - worker._left_s < 1.0
+        left_s = worker._left_s
         worker.burst(11, 0.3)
         assert left_s - worker._left_s >= 0.3
 

@@ -111,7 +111,8 @@ def test_memory_grows_from_the_runtime_to_the_peak(tmp_path: Path) -> None:
     assert memory.uss_bytes is not None
     assert memory.pss_bytes is not None
     assert memory.rss_bytes is not None
-    assert 0 < memory.uss_bytes <= memory.pss_bytes <= memory.rss_bytes <= memory.peak_bytes
+    assert 0 < memory.uss_bytes <= memory.pss_bytes <= memory.rss_bytes
+    assert memory.rss_bytes <= memory.peak_bytes + 1_000_000  # VmHWM counts in batches of pages
     assert memory.baseline_pss_bytes is not None
     assert memory.baseline_uss_bytes is not None
     assert memory.baseline_uss_bytes <= memory.baseline_pss_bytes
@@ -312,7 +313,7 @@ def serve(job: WorkerJob, *commands: Command) -> list[Answer]:
 
 
 def test_an_error_is_an_answer_and_the_last_one(tmp_path: Path) -> None:
-    answers = serve(a_job(tmp_path, b"garbage"), Command(action=Action.FINISH))
+    answers = serve(a_job(tmp_path, b"garbage"))
     assert [answer.error_code for answer in answers] == [ErrorCode.MODEL_LOAD]
 
 
