@@ -51,10 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
     loaded = load_config(arguments.config)
     bootstrap.configure_logging(loaded.config.log_level)
     lock = bootstrap.lock_state_dir(loaded.state_dir)
+    feed = bootstrap.make_meter_feed(loaded)  # its file is there before the sensors are looked for
     daemon, events = bootstrap.build_daemon(loaded)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: events.put(Stop()))
-    daemon.run()
+    with feed:
+        daemon.run()
     del lock  # held until here
     return 0
 
@@ -92,8 +94,9 @@ def status(arguments: argparse.Namespace) -> int:
 def doctor(arguments: argparse.Namespace) -> int:
     """What this device lacks for honest measurements, and how to mend it."""
     from trimtab_agent import doctor as checks  # noqa: PLC0415
+    from trimtab_agent.pi_firmware import firmware_asker  # noqa: PLC0415
 
-    findings = checks.examine(checks.Device(), arguments.config)
+    findings = checks.examine(checks.Device(ask=firmware_asker()), arguments.config)
     print(checks.render_json(findings) if arguments.json else checks.render(findings))
     return 0 if checks.is_healthy(findings) else 1
 

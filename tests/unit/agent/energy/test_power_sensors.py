@@ -151,6 +151,16 @@ def test_a_firmware_that_answers_nowhere_gives_both_reasons(
     assert "group video" in caught.value.message
 
 
+def test_a_pi_whose_mailbox_may_not_be_opened_is_read_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_vcgencmd(tmp_path / "bin", monkeypatch, "cat ANSWER\n")
+    ioctl = boards.firmware(boards.PMIC_ANSWER)
+    assert sampled(open_pmic(boards.pi5(tmp_path), ioctl)).facts().interval_s == 0.1
+    (tmp_path / "dev/vcio").unlink()
+    assert sampled(open_pmic(tmp_path, ioctl)).facts().interval_s == 1.0
+
+
 def test_other_boards_are_not_asked_for_a_pmic(tmp_path: Path) -> None:
     boards.pi4_ina219(tmp_path)
     found = open_pmic(tmp_path, boards.firmware(boards.PMIC_ANSWER))
@@ -212,7 +222,7 @@ def test_a_supply_that_is_plugged_in_while_reading_ends_it(tmp_path: Path) -> No
 
 def test_a_machine_with_nothing_says_why_for_every_sensor(tmp_path: Path) -> None:
     text = reason(find_sensor(tmp_path))
-    for word in ("external", "INA3221", "JetPack 4", "PMIC", "INA219", "powercap", "battery"):
+    for word in ("meter outside", "INA3221", "JetPack 4", "PMIC", "INA219", "powercap", "battery"):
         assert word in text
 
 
