@@ -117,6 +117,7 @@ def test_a_meter_whose_clock_is_ahead_is_refused(tmp_path: Path, line: str) -> N
         ("time,watts\n", 1.0),
         ("10,1\n12,1\n14,1\n90,1\n", 2.0),
         ("90000,1\n5,1\n15,1\n25,1\n35,1", 10.0),  # the device was started again
+        ("99,1\n50,1\n60,1\n10,1\n", 10.0),  # twice
         ("10,1\n10.01,1\n10.02,1\n", 0.1),
         ("x" * 3000 + "\n1,1\n4,1\n", 3.0),
     ],

@@ -134,6 +134,19 @@ def test_a_power_within_the_sensor_s_steps_is_below_resolution_with_numbers() ->
     assert judged.gross_uncertainty_mj.value == pytest.approx(28.87, abs=0.01)
 
 
+def test_a_counter_s_step_at_either_edge_is_its_resolution() -> None:
+    sensor = SensorFacts("count", "package", resolution_mj=10_000)
+    judged = judge_windows([at(5, 1000), at(25, 1000)], [at(15, 1800, 100)], sensor)
+    # 10 J / 10 s, even at either edge: sqrt(2 / 12).
+    assert "uncertain by 408.2 mW" in str(judged.per_inference_mj.absent)
+
+
+def test_an_idle_power_that_wavers_is_the_resolution() -> None:
+    idle_windows = [at(5, 1000), at(25, 1400), at(45, 1000)]
+    judged = judge_windows(idle_windows, [at(15, 1800, 9), at(35, 1800, 9)], EXACT)
+    assert "uncertain by 230.9 mW" in str(judged.per_inference_mj.absent)
+
+
 def test_a_window_below_idle_stays_negative() -> None:
     idle_windows = [at(5 + 20 * n, 1000 + n % 2) for n in range(4)]
     loads = [at(15, 900, 10), at(35, 3000, 10), at(55, 3000, 10)]
