@@ -33,7 +33,7 @@ from trimtab_agent.measure.protocol import Bench, compare, measure
 from trimtab_agent.measure.samples import prune_samples
 from trimtab_protocol.errors import ErrorCode, ModelError, StorageError
 from trimtab_protocol.manifest import RuntimeName
-from trimtab_protocol.measurement import Energy, MeasureSpec
+from trimtab_protocol.measurement import Energy, MeasureSpec, Stability
 from trimtab_protocol.reading import known
 
 SPEC = MeasureSpec(processes=4)
@@ -404,6 +404,23 @@ def test_a_worker_that_dies_while_energy_is_measured_leaves_the_rest_measured(
     assert found.energy.per_inference_mj.absent == "energy was not measured: as the test says"
     assert found.energy.source == "fake:0"
     assert found.latency.p50_ms.value == pytest.approx(8.0)
+
+
+def test_a_pi_whose_firmware_throttles_during_the_runs_is_not_called_stable(
+    monkeypatch: pytest.MonkeyPatch, workers: Workers, bench: Bench
+) -> None:
+    asked: list[str] = []
+
+    def ask(command: str) -> str:
+        asked.append(command)
+        return "throttled=0x4"
+
+    monkeypatch.setattr(protocol, "firmware_asker", lambda _root: ask)
+    found = measure(bench, CANDIDATE, SPEC)
+    assert "get_throttled" in asked
+    assert found.stability is Stability.THROTTLED
+    assert any("firmware" in reason for reason in found.stability_reasons)
+    assert any("throttled" in complaint for complaint in found.condition.preflight)
 
 
 def test_without_a_sensor_energy_is_absent_with_the_reason(workers: Workers, bench: Bench) -> None:
