@@ -33,7 +33,7 @@ from trimtab_agent.measure.protocol import Bench, compare, measure
 from trimtab_agent.measure.samples import prune_samples
 from trimtab_protocol.errors import ErrorCode, ModelError, StorageError
 from trimtab_protocol.manifest import RuntimeName
-from trimtab_protocol.measurement import Energy, MeasureSpec, Stability
+from trimtab_protocol.measurement import Energy, MeasureSpec, OperatorProfile, Stability
 from trimtab_protocol.reading import known
 
 SPEC = MeasureSpec(processes=4)
@@ -260,6 +260,23 @@ def test_the_oldest_samples_give_way(workers: Workers, bench: Bench, tmp_path: P
     assert {path.name for path in folder.iterdir()} == {"2"}  # the newest always stays
     assert prune_samples(folder, 0) == 0
     assert prune_samples(folder / "none", 1) == 0
+
+
+def test_only_the_candidate_of_a_comparison_has_a_profile_so_that_both_fit_a_message(
+    monkeypatch: pytest.MonkeyPatch, workers: Workers, bench: Bench
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def take_profile(*arguments: Any) -> OperatorProfile:
+        asked.append(arguments)
+        return OperatorProfile(absent="as the test says")
+
+    monkeypatch.setattr(protocol, "take_profile", take_profile)
+    spec = SPEC.model_copy(update={"is_profiled": True, "threads": 3})
+    first, second, _ = compare(bench, CANDIDATE, INCUMBENT, spec)
+    assert first.operators is not None
+    assert second.operators is None
+    assert asked == [(CANDIDATE, bench.settings, 3, pytest.approx(8.0), spec.max_process_s)]
 
 
 def test_a_measurement_puts_together_what_the_processes_found(
