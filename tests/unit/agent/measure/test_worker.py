@@ -270,8 +270,8 @@ def test_runs_before_the_timed_ones_are_not_counted_as_late(
         clock_ns += round(seconds * 1e9)
 
     infer.runs = 0  # type: ignore[attr-defined]
-    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: clock_ns)
-    monkeypatch.setattr(timing.time, "sleep", sleep)
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: clock_ns)
+    monkeypatch.setattr(time, "sleep", sleep)
     samples = Samples(Path("/proc"))
     timing.run_paced(infer, samples, 100, 11)
     assert samples.durations_ns == [10] * 11
@@ -288,7 +288,7 @@ def test_a_burst_begins_with_untimed_runs_until_caches_and_clocks_are_its_own(
         clock_ns += 1_000_000
         runs += 1
 
-    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: clock_ns)
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: clock_ns)
     timed = timing.run_burst(infer, Samples(Path("/proc")), 50, 0.0)
     assert (timed, runs) == (50, 70)
 
