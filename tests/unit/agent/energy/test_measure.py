@@ -155,6 +155,19 @@ def test_a_sensor_that_fails_before_the_load_does_not_start_it() -> None:
     assert load.seconds == []
 
 
+def test_a_sensor_that_fails_in_the_last_idle_window_is_named() -> None:
+    load, after = MadeLoad(), itertools.count(1)
+
+    def read_mw() -> float:
+        is_over = bool(load.seconds) and load.power_mw < 2000
+        if is_over and next(after) > 2:
+            raise OSError(19, "No such device")
+        return load.power_mw
+
+    energy = measure_energy(Sampled(QUICK, read_mw), load, 1, SECONDS)
+    assert "No such device" in str(energy.per_inference_mj.absent)
+
+
 def test_a_model_that_crashes_is_a_reason() -> None:
     def crash() -> None:
         raise ModelError("the worker was killed")
