@@ -101,6 +101,22 @@ class MeasureSettings(Section):
     max_job_s: Annotated[float, Field(gt=0)] = 900.0
 
 
+class LocalSettings(Section):
+    """The API for applications on this device, see docs/local-api.md.
+
+    Args:
+        socket: Path of the Unix socket; None for no API.
+        mode: Permissions of the socket, in octal.
+        group: Group of the socket, one that the agent is a member of; None for its own.
+        max_hold_minutes: How long an application may hold updates without a pause.
+    """
+
+    socket: str | None = None
+    mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = "0660"
+    group: str | None = None
+    max_hold_minutes: Annotated[float, Field(gt=0, le=1440)] = 60.0
+
+
 class AgentConfig(Section):
     """Everything that an agent is told.
 
@@ -126,6 +142,7 @@ class AgentConfig(Section):
     mqtt: MqttSettings = MqttSettings()
     fetch: FetchSettings = FetchSettings()
     measure: MeasureSettings = MeasureSettings()
+    local: LocalSettings = LocalSettings()
 
 
 class LoadedConfig(Section):
