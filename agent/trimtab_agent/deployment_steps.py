@@ -155,6 +155,9 @@ class Steps:
         self._move_on(name, record.moved(E.VERIFIED))
 
     def _start_probe(self, name: str, record: DeploymentRecord) -> None:
+        if self._journal.is_held(name):
+            self._tools.bench.release(name)
+            return
         if record.state is S.STAGED:
             record = record.moved(E.PROBE)
             self._journal.save(name, record)
@@ -192,6 +195,9 @@ class Steps:
 
     def _ask_before_activation(self, name: str, record: DeploymentRecord) -> None:
         """The bench is free for others meanwhile; what was found stays, and is judged again."""
+        if self._journal.is_held(name):
+            self._tools.bench.release(name)
+            return
         try:
             slot = self._journal.slot(record)
         except StorageError as error:
@@ -202,6 +208,8 @@ class Steps:
             self._tools.bench.release(name)
         elif answer.error is not None:
             self._fail(name, answer.error)
+        elif not self._tools.in_use.may_swap(name):
+            self._tools.bench.release(name)
         else:
             self._move_on(name, record.moved(E.PROBED))
 

@@ -59,6 +59,7 @@ class Deployments:
         self._journal = journal
         self._max_payload_cache_bytes = max_payload_cache_bytes
         self._desired: dict[str, DesiredModel] = {}
+        self._held: set[str] = set()
         self._unreconciled: dict[str, str] = {}  # model name -> why it could not be taken up yet
         self._desk = HookDesk(tools.hooks, tools.clock.monotonic_s)
         self._steps = Steps(tools, journal, self._fail, self._desk)
@@ -84,6 +85,7 @@ class Deployments:
         self._take_up_unreconciled()
         self._journal.report_overdue()
         self._desk.work()
+        self._notice_holds()
         for name in self._journal.names():
             record = self._journal.newest(name)
             if record is None:
@@ -107,8 +109,16 @@ class Deployments:
 
     def _is_heavy(self, name: str, record: DeploymentRecord) -> bool:
         """Whether it could go on if it had the bench."""
-        is_waiting = self._desk.is_open(name, record.deployment_id)
+        is_waiting = self._desk.is_open(name, record.deployment_id) or self._journal.is_held(name)
         return record.state in HEAVY_STATES and not is_waiting
+
+    def _notice_holds(self) -> None:
+        """Say once that something waits for applications, and once that it does no longer."""
+        held = {name for name in self._journal.names() if self._journal.is_held(name)}
+        for name in sorted(held ^ self._held):
+            log.info("%s: updates are %s", name, "held" if name in held else "held no longer")
+            self._journal.revision += 1
+        self._held = held
 
     # Deciding what to begin
 

@@ -36,6 +36,9 @@ class InUse(Protocol):
     def held_until_s(self, name: str) -> float | None:
         """Until when an application holds the updates of a model name; None if none does."""
 
+    def may_swap(self, name: str) -> bool:
+        """Whether nobody holds updates; if so nobody can before the swap is over."""
+
     def use_of(self, name: str, sha256: str) -> Use:
         """What is known of a model file of this name, by its digest."""
 
@@ -46,6 +49,10 @@ class NobodyAsks:
     def held_until_s(self, name: str) -> float | None:  # noqa: ARG002 - the port
         """Nobody holds anything."""
         return None
+
+    def may_swap(self, name: str) -> bool:  # noqa: ARG002 - the port
+        """Always."""
+        return True
 
     def use_of(self, name: str, sha256: str) -> Use:  # noqa: ARG002 - the port
         """Nobody has said anything."""

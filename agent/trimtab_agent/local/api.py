@@ -9,7 +9,7 @@ from trimtab_agent.journal import Journal
 from trimtab_agent.local.board import Board
 from trimtab_agent.local.routes import Routes
 from trimtab_agent.local.server import LocalServer
-from trimtab_agent.local.views import read_views
+from trimtab_agent.local.views import ModelView, read_views
 from trimtab_agent.store import Store
 
 
@@ -32,6 +32,7 @@ class LocalApi:
         self._store = store
         self._journal = journal
         self._published_revision = -1
+        self._views: dict[str, ModelView] = {}
         self._server: LocalServer | None = None
 
     def open(self) -> None:
@@ -55,7 +56,8 @@ class LocalApi:
         revision = self._journal.revision
         if revision != self._published_revision:
             self._published_revision = revision
-            self._board.publish(read_views(self._store, self._journal))
+            self._views = read_views(self._store, self._journal)
+        self._board.publish(self._views)
 
     def close(self) -> None:
         """Stop answering."""

@@ -7,7 +7,9 @@ and write holds and use. Nothing here touches the disk or waits for it. Rules:
     2. A hold ends by itself. Holds that follow each other without a pause end together, at the
        longest time allowed after the first began; then the name rests, so that an application that
        renews for ever cannot keep a device on an old model for ever.
-    3. What applications say is kept for files that the name still has, and forgotten at a restart.
+    3. Who was told that it holds a name sees no swap before that ends: while one is under way nobody
+       can hold.
+    4. What applications say is kept for files that the name still has, and forgotten at a restart.
 """
 
 from __future__ import annotations
@@ -68,12 +70,14 @@ class Board:
         self._views: dict[str, ModelView] = {}
         self._said: dict[tuple[str, str], _Said] = {}
         self._holds: dict[str, _Holds] = {}
+        self._swapping: set[str] = set()
 
     # For the decision thread
 
     def publish(self, views: dict[str, ModelView]) -> None:
         """Show new views; whoever waits for a change wakes up if there is one."""
         with self._changed:
+            self._swapping.clear()
             if views == self._views:
                 return
             self._views = dict(views)
@@ -92,9 +96,15 @@ class Board:
     def held_until_s(self, name: str) -> float | None:
         """Until when the updates of a name are held, on the monotonic clock; None if they are not."""
         with self._changed:
-            holds = self._holds.get(name)
-            end_s = max(holds.ends_at_s.values(), default=0.0) if holds is not None else 0.0
-            return end_s if end_s > self._monotonic_s() else None
+            return self._held_until_s(name)
+
+    def may_swap(self, name: str) -> bool:
+        """Whether nobody holds updates; if so nobody can until the next `publish`."""
+        with self._changed:
+            if self._held_until_s(name) is not None:
+                return False
+            self._swapping.add(name)
+            return True
 
     def use_of(self, name: str, sha256: str) -> Use:
         """What is known of a model file."""
@@ -148,11 +158,16 @@ class Board:
 
         Raises:
             ProtocolError: `protocol.unknown`, no such model name.
-            TransientError: `transient.busy`: too many holders, or the name rests after its longest
-                hold. Come back later.
+            TransientError: `transient.busy`: a swap is under way, too many hold, or the name rests
+                after its longest hold. Come back later.
         """
         with self._changed:
-            self._view(name)
+            view = self._view(name)
+            if name in self._swapping or view.is_activating:
+                raise TransientError(
+                    f"{name} is being updated at this moment: ask again in a second",
+                    code=ErrorCode.TRANSIENT_BUSY,
+                )
             now_s = self._monotonic_s()
             holds = self._current_holds(name, now_s)
             if now_s < holds.rests_until_s:
@@ -213,6 +228,11 @@ class Board:
             return self._is_active(name, sha256)
 
     # With the lock held
+
+    def _held_until_s(self, name: str) -> float | None:
+        holds = self._holds.get(name)
+        end_s = max(holds.ends_at_s.values(), default=0.0) if holds is not None else 0.0
+        return end_s if end_s > self._monotonic_s() else None
 
     def _view(self, name: str) -> ModelView:
         view = self._views.get(name)

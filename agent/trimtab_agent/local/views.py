@@ -47,6 +47,11 @@ class ModelView(WireModel):
     last_good: ArtifactRef | None
     deployment: DeploymentView | None
 
+    @property
+    def is_activating(self) -> bool:
+        """Whether its link is about to be swapped; so it is where a kill came in between."""
+        return self.deployment is not None and self.deployment.state is DeploymentState.ACTIVATING
+
     def sha256s(self) -> frozenset[str]:
         """The files of this name that an application may have open."""
         refs = [self.last_good, self.deployment.artifact if self.deployment else None]
