@@ -73,11 +73,19 @@ class Client:
 
     Args:
         path: The agent's socket.
+        application: A name for the process that asks: another one for each that runs at the same
+            time, and the same over its restarts, or a restart is taken for a silence.
         timeout_s: For each answer.
     """
 
-    def __init__(self, path: str | os.PathLike[str] = DEFAULT_SOCKET, timeout_s: float = 5) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] = DEFAULT_SOCKET,
+        application: str = "anybody",
+        timeout_s: float = 5,
+    ) -> None:
         self._path = os.fspath(path)
+        self._application = application
         self._timeout_s = timeout_s
 
     def models(self) -> dict[str, Model]:
@@ -111,7 +119,7 @@ class Client:
     def hold(self, name: str, minutes: float) -> Iterator[float]:
         """Hold the updates of a name within a block; gives for how many seconds it holds at most."""
         at = f"/v1/models/{quote(name, safe='')}/hold"
-        holder = f"pid-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        holder = f"{self._application[:60]}-{uuid.uuid4().hex[:8]}"
         found = self._ask("PUT", at, {"minutes": minutes, "holder": holder})
         try:
             yield float(found["held_for_s"])
@@ -133,6 +141,7 @@ class Client:
 
     def _say(self, name: str, what: str, body: dict[str, Any]) -> bool:
         try:
+            body["application"] = self._application
             found = self._ask("POST", f"/v1/models/{quote(name, safe='')}/{what}", body)
         except LocalApiError as error:
             if error.code == "protocol.conflict":

@@ -28,18 +28,47 @@ REST_S = 60.0
 """After the longest hold the name cannot be held for this long: an update goes through."""
 
 MAX_HOLDERS = 16
+MAX_APPLICATIONS = 16
+LATENCIES_FOR_S = 3600.0
+"""Percentiles are of the latencies of the last one to two such times."""
+
 WAIT_SLICE_S = 1.0
 """How often somebody who waits for a change is looked after."""
 
 
 @dataclass
 class _Said:
-    """What applications said of one file."""
+    """What one application said of one file."""
 
     starts: int = 0
     started_at_s: float | None = None
     heartbeat_at_s: float | None = None
-    latencies: Histogram = field(default_factory=Histogram)
+    newer: Histogram = field(default_factory=Histogram)
+    older: Histogram = field(default_factory=Histogram)
+    newer_since_s: float = 0.0
+
+    def add(self, latencies: dict[int, int], now_s: float) -> None:
+        """Count latencies; those of long ago give way."""
+        if now_s - self.newer_since_s >= LATENCIES_FOR_S:
+            self.older, self.newer, self.newer_since_s = self.newer, Histogram(), now_s
+        self.newer.merge(latencies)
+
+    def to_use(self) -> Use:
+        """As decisions see it."""
+        latencies = Histogram()
+        latencies.merge(self.older.counts())
+        latencies.merge(self.newer.counts())
+        low_ms, high_ms = latencies.percentile_bounds_ms(0.9) or (None, None)
+        return Use(
+            starts=self.starts,
+            started_at_s=self.started_at_s,
+            heartbeat_at_s=self.heartbeat_at_s,
+            inferences=latencies.total,
+            p50_ms=latencies.percentile_ms(0.5),
+            p90_ms=latencies.percentile_ms(0.9),
+            p90_low_ms=low_ms,
+            p90_high_ms=high_ms,
+        )
 
 
 @dataclass
@@ -68,7 +97,7 @@ class Board:
         self._change = time.time_ns() // 1000
         self._is_closed = False
         self._views: dict[str, ModelView] = {}
-        self._said: dict[tuple[str, str], _Said] = {}
+        self._said: dict[tuple[str, str], dict[str, _Said]] = {}
         self._holds: dict[str, _Holds] = {}
         self._swapping: set[str] = set()
 
@@ -106,18 +135,16 @@ class Board:
             self._swapping.add(name)
             return True
 
-    def use_of(self, name: str, sha256: str) -> Use:
-        """What is known of a model file."""
+    def uses_of(self, name: str, sha256: str) -> dict[str, Use]:
+        """What each application said of a model file."""
         with self._changed:
-            said = self._said.get((name, sha256), _Said())
-            return Use(
-                starts=said.starts,
-                started_at_s=said.started_at_s,
-                heartbeat_at_s=said.heartbeat_at_s,
-                inferences=said.latencies.total,
-                p50_ms=said.latencies.percentile_ms(0.5),
-                p90_ms=said.latencies.percentile_ms(0.9),
-            )
+            said = self._said.get((name, sha256), {})
+            return {application: row.to_use() for application, row in said.items()}
+
+    def forget(self, name: str, sha256: str) -> None:
+        """What was said of a model file until now counts no longer."""
+        with self._changed:
+            self._said.pop((name, sha256), None)
 
     # For applications
 
@@ -196,7 +223,7 @@ class Board:
             if name in self._holds:
                 self._current_holds(name, self._monotonic_s()).ends_at_s.pop(holder, None)
 
-    def started(self, name: str, sha256: str) -> bool:
+    def started(self, name: str, sha256: str, application: str) -> bool:
         """An application loaded a file.
 
         Returns:
@@ -204,27 +231,30 @@ class Board:
 
         Raises:
             ProtocolError: `protocol.unknown`, no such name; `protocol.conflict`, not a file of it.
+            TransientError: `transient.busy`, too many applications use the file.
         """
         with self._changed:
-            said = self._say(name, sha256)
+            said = self._say(name, sha256, application)
             said.starts += 1
             said.started_at_s = self._monotonic_s()
             return self._is_active(name, sha256)
 
-    def heartbeat(self, name: str, sha256: str) -> bool:
+    def heartbeat(self, name: str, sha256: str, application: str) -> bool:
         """An application works with a file; otherwise as `started`."""
         with self._changed:
-            self._say(name, sha256).heartbeat_at_s = self._monotonic_s()
+            self._say(name, sha256, application).heartbeat_at_s = self._monotonic_s()
             return self._is_active(name, sha256)
 
-    def add_latencies(self, name: str, sha256: str, latencies: dict[int, int]) -> bool:
+    def add_latencies(
+        self, name: str, sha256: str, application: str, latencies: dict[int, int]
+    ) -> bool:
         """An application reports latencies by bucket; otherwise as `started`.
 
         Raises:
             ValueError: A bucket does not exist.
         """
         with self._changed:
-            self._say(name, sha256).latencies.merge(latencies)
+            self._say(name, sha256, application).add(latencies, self._monotonic_s())
             return self._is_active(name, sha256)
 
     # With the lock held
@@ -244,13 +274,20 @@ class Board:
             )
         return view
 
-    def _say(self, name: str, sha256: str) -> _Said:
+    def _say(self, name: str, sha256: str, application: str) -> _Said:
         if sha256 not in self._view(name).sha256s():
             raise ProtocolError(
                 f"{sha256[:12]}… is no file of {name} any more: ask for the model and load it anew",
                 code=ErrorCode.PROTOCOL_CONFLICT,
             )
-        return self._said.setdefault((name, sha256), _Said())
+        said = self._said.setdefault((name, sha256), {})
+        if len(said) >= MAX_APPLICATIONS and application not in said:
+            raise TransientError(
+                f"{MAX_APPLICATIONS} applications use {name}, which is the most: give each a name "
+                "that stays over its restarts",
+                code=ErrorCode.TRANSIENT_BUSY,
+            )
+        return said.setdefault(application, _Said(newer_since_s=self._monotonic_s()))
 
     def _is_active(self, name: str, sha256: str) -> bool:
         active = self._view(name).active

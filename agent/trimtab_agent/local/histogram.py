@@ -12,12 +12,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 BUCKETS_PER_DOUBLING = 8
 RATIO = 2 ** (1 / BUCKETS_PER_DOUBLING)
 FIRST_MS = 0.001
 LAST_BUCKET = 239
 """2**30 microseconds, 18 minutes: whatever takes longer is counted here."""
+
+SURE_DEVIATIONS = 3.0
+"""How far from its mean a rank is still taken for chance: 1 in 700 on one side of a normal one."""
 
 RESOLUTION_RATIO = math.sqrt(RATIO) - 1
 
@@ -73,10 +77,34 @@ class Histogram:
                 )
         self._counts.update(counts)
 
+    def counts(self) -> dict[int, int]:
+        """The counts by bucket."""
+        return dict(sorted(self._counts.items()))
+
     def take(self) -> dict[int, int]:
         """The counts by bucket, and begin anew."""
-        counts, self._counts = self._counts, Counter()
-        return dict(sorted(counts.items()))
+        counts, self._counts = self.counts(), Counter()
+        return counts
+
+    def percentile_bounds_ms(self, share: float) -> tuple[float, float] | None:
+        """Between what a percentile surely lies, the resolution included.
+
+        Of n independent latencies the number below the percentile is binomial; the bounds are the
+        latencies at three standard deviations of that number around its mean, one rank farther out.
+
+        Returns:
+            (low, high) in milliseconds; None if too few latencies support both (fewer than 100 for p90).
+        """
+        mean, deviation = share * self.total, math.sqrt(share * (1 - share) * self.total)
+        low = math.floor(mean - SURE_DEVIATIONS * deviation)
+        high = math.ceil(mean + SURE_DEVIATIONS * deviation) + 1
+        if low < 1 or high > self.total:
+            return None
+        edge_ratio = math.sqrt(RATIO)
+        return (
+            middle_ms(self._bucket_at(low)) / edge_ratio,
+            middle_ms(self._bucket_at(high)) * edge_ratio,
+        )
 
     def percentile_ms(self, share: float) -> float | None:
         """A percentile, as the middle of the bucket that holds it (nearest rank).
@@ -90,10 +118,10 @@ class Histogram:
         """
         if self.total * (1 - share) < 1 - 1e-9:
             return None
-        rank = math.ceil(share * self.total)
-        seen = 0
-        for bucket, count in sorted(self._counts.items()):
-            seen += count
-            if seen >= rank:
-                return middle_ms(bucket)
-        return None
+        return middle_ms(self._bucket_at(math.ceil(share * self.total)))
+
+    def _bucket_at(self, rank: int) -> int:
+        """The bucket of the latency at a rank, from 1 to `total`."""
+        buckets = sorted(self._counts)
+        seen = accumulate(self._counts[bucket] for bucket in buckets)
+        return next(bucket for bucket, so_far in zip(buckets, seen, strict=True) if so_far >= rank)

@@ -4,15 +4,14 @@ GET    /v1/models                     all views, and the change number
 GET    /v1/models/NAME                one view, its use and its hold
 PUT    /v1/models/NAME/hold           {"minutes": 5, "holder": "camera"}
 DELETE /v1/models/NAME/hold?holder=camera
-POST   /v1/models/NAME/started        {"sha256": …}
-POST   /v1/models/NAME/heartbeat      {"sha256": …}
+POST   /v1/models/NAME/started        {"sha256": …, "application": "camera"}
+POST   /v1/models/NAME/heartbeat      {"sha256": …, "application": "camera"}
 POST   /v1/models/NAME/latencies      {"sha256": …, "latencies_ms": […]} or {…, "buckets": {"80": 3}}
 GET    /v1/changes?since=N&timeout_s=30
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import time
@@ -23,6 +22,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, StrictFloat, StrictInt
 
+from trimtab_agent.in_use import Use
 from trimtab_agent.local.board import Board
 from trimtab_agent.local.histogram import RESOLUTION_RATIO, Histogram
 from trimtab_agent.local.views import ModelView
@@ -87,9 +87,15 @@ class HoldBody(WireModel):
 
 
 class UseBody(WireModel):
-    """Which file an application has open."""
+    """Which file an application has open.
+
+    Args:
+        application: Its own name: one for each process that runs at the same time, the same over
+            its restarts.
+    """
 
     sha256: Sha256
+    application: Identifier = "anybody"
 
 
 class LatenciesBody(UseBody):
@@ -183,11 +189,11 @@ class Routes:
 
     def _started(self, asked: Asked) -> dict[str, object]:
         body = parse_wire(UseBody, asked.request.body, what="start")
-        return {"is_active": self._board.started(asked.name, body.sha256)}
+        return {"is_active": self._board.started(asked.name, body.sha256, body.application)}
 
     def _heartbeat(self, asked: Asked) -> dict[str, object]:
         body = parse_wire(UseBody, asked.request.body, what="heartbeat")
-        return {"is_active": self._board.heartbeat(asked.name, body.sha256)}
+        return {"is_active": self._board.heartbeat(asked.name, body.sha256, body.application)}
 
     def _latencies(self, asked: Asked) -> dict[str, object]:
         body = parse_wire(LatenciesBody, asked.request.body, what="latencies")
@@ -197,19 +203,21 @@ class Routes:
             histogram.add(body.latencies_ms)
         except ValueError as error:
             raise ProtocolError(f"malformed latencies: {error}") from error
-        is_active = self._board.add_latencies(asked.name, body.sha256, histogram.take())
-        return {"is_active": is_active}
+        return {
+            "is_active": self._board.add_latencies(
+                asked.name, body.sha256, body.application, histogram.take()
+            )
+        }
 
     def _show(self, view: ModelView) -> dict[str, object]:
         shown: dict[str, object] = view.model_dump(mode="json")
         now_s, held_until_s = time.monotonic(), self._board.held_until_s(view.name)
         shown["held_for_s"] = max(0.0, round(held_until_s - now_s, 3)) if held_until_s else 0
         if view.active is not None:
-            use = dataclasses.asdict(self._board.use_of(view.name, view.active.sha256))
-            for key in ("started", "heartbeat"):
-                at_s = use.pop(f"{key}_at_s")
-                use[f"{key}_ago_s"] = round(now_s - at_s, 3) if at_s is not None else None
-            shown["use"] = use | {"resolution_ratio": round(RESOLUTION_RATIO, 4)}
+            uses = self._board.uses_of(view.name, view.active.sha256)
+            shown["applications"] = {
+                application: _show_use(use, now_s) for application, use in sorted(uses.items())
+            }
         return shown
 
 
@@ -218,6 +226,23 @@ def problem(status: int, code: ErrorCode, detail: str, *, allow: str = "") -> An
     title = TITLES.get(status, "Error")
     body = Problem(title=title, status=status, detail=detail, code=code).model_dump_json()
     return Answer(status, body.encode() + b"\n", "application/problem+json", allow)
+
+
+def _show_use(use: Use, now_s: float) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "starts": use.starts,
+        "inferences": use.inferences,
+        "p50_ms": _round(use.p50_ms),
+        "p90_ms": _round(use.p90_ms),
+        "resolution_ratio": round(RESOLUTION_RATIO, 4),
+    }
+    for key, at_s in (("started", use.started_at_s), ("heartbeat", use.heartbeat_at_s)):
+        shown[f"{key}_ago_s"] = round(now_s - at_s, 3) if at_s is not None else None
+    return shown
+
+
+def _round(latency_ms: float | None) -> float | None:
+    return round(latency_ms, 4) if latency_ms is not None else None
 
 
 def _split(path: str) -> tuple[str, str]:

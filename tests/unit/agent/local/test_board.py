@@ -10,8 +10,15 @@ import pytest
 from support.agent_rig import SimulatedClock
 from support.local_views import SHA, a_view
 from trimtab_agent.in_use import NobodyAsks, Use
-from trimtab_agent.local.board import MAX_HOLDERS, REST_S, Board
+from trimtab_agent.local.board import (
+    LATENCIES_FOR_S,
+    MAX_APPLICATIONS,
+    MAX_HOLDERS,
+    REST_S,
+    Board,
+)
 from trimtab_protocol.errors import ErrorCode, ProtocolError, TransientError
+from trimtab_protocol.lifecycle import DeploymentState
 
 HOUR_S = 3600.0
 
@@ -23,7 +30,7 @@ def clock() -> SimulatedClock:
 
 @pytest.fixture
 def board(clock: SimulatedClock) -> Board:
-    made = Board(HOUR_S, clock.now)
+    made = Board(HOUR_S, clock.monotonic_s)
     made.publish({"digits": a_view(2)})
     return made
 
@@ -80,24 +87,67 @@ def test_holders_are_bounded(board: Board) -> None:
 
 def test_what_applications_say_is_known_by_file(board: Board, clock: SimulatedClock) -> None:
     started_s = clock.now()
-    assert board.started("digits", SHA[2])
+    assert board.started("digits", SHA[2], "camera")
     clock.pass_time(5)
-    assert board.heartbeat("digits", SHA[2])
-    assert board.add_latencies("digits", SHA[2], {80: 10, 90: 1})
-    use = board.use_of("digits", SHA[2])
+    assert board.heartbeat("digits", SHA[2], "camera")
+    assert board.heartbeat("digits", SHA[2], "lamp")
+    assert board.add_latencies("digits", SHA[2], "camera", {80: 10, 90: 1})
+    uses = board.uses_of("digits", SHA[2])
+    assert uses["lamp"] == Use(heartbeat_at_s=clock.now())
+    use = uses["camera"]
     assert (use.starts, use.started_at_s, use.heartbeat_at_s) == (1, started_s, clock.now())
     assert use.inferences == 11
     assert use.p50_ms == use.p90_ms == pytest.approx(0.001 * 2 ** (80.5 / 8))
-    assert not board.heartbeat("digits", SHA[1]), "the last good one is not the active one"
-    assert board.use_of("digits", "f" * 64) == Use()
+    assert not board.heartbeat("digits", SHA[1], "camera"), "the last good one is not active"
+    assert board.uses_of("digits", "f" * 64) == {}
+    board.forget("digits", SHA[2])
+    assert board.uses_of("digits", SHA[2]) == {}
+    assert list(board.uses_of("digits", SHA[1])) == ["camera"]
+
+
+def test_percentiles_are_of_the_last_hour_or_two(board: Board, clock: SimulatedClock) -> None:
+    def inferences() -> int:
+        return board.uses_of("digits", SHA[2])["camera"].inferences
+
+    for passed_s, expected in ((0, 10), (LATENCIES_FOR_S - 1, 20), (1, 30), (LATENCIES_FOR_S, 20)):
+        clock.pass_time(passed_s)
+        board.add_latencies("digits", SHA[2], "camera", {80: 10})
+        assert inferences() == expected
+
+
+def test_applications_are_bounded(board: Board) -> None:
+    for number in range(MAX_APPLICATIONS):
+        board.heartbeat("digits", SHA[2], f"a{number}")
+    board.heartbeat("digits", SHA[2], "a0")
+    with pytest.raises(TransientError, match="16 applications"):
+        board.started("digits", SHA[2], "one too many")
+
+
+def test_who_asks_while_a_swap_is_under_way_cannot_hold(board: Board) -> None:
+    assert board.may_swap("digits")
+    with pytest.raises(TransientError, match="at this moment"):
+        board.hold("digits", "camera", 60)
+    board.publish({"digits": a_view(2)})
+    assert board.hold("digits", "camera", 60) == 60
+    assert not board.may_swap("digits")
+    assert board.hold("digits", "lamp", 60) == 60, "no swap was begun"
+
+
+def test_who_asks_after_a_kill_in_a_swap_cannot_hold_before_it_is_over(board: Board) -> None:
+    view = a_view(2)
+    assert view.deployment is not None
+    swapping = view.deployment.model_copy(update={"state": DeploymentState.ACTIVATING})
+    board.publish({"digits": view.model_copy(update={"deployment": swapping})})
+    with pytest.raises(TransientError, match="at this moment"):
+        board.hold("digits", "camera", 60)
 
 
 def test_a_file_that_a_name_no_longer_has_is_refused_and_forgotten(board: Board) -> None:
-    board.started("digits", SHA[1])
+    board.started("digits", SHA[1], "camera")
     board.publish({"digits": a_view(3)})
-    assert board.use_of("digits", SHA[1]) == Use()
+    assert board.uses_of("digits", SHA[1]) == {}
     with pytest.raises(ProtocolError, match="no file of digits") as caught:
-        board.heartbeat("digits", SHA[1])
+        board.heartbeat("digits", SHA[1], "camera")
     assert caught.value.code is ErrorCode.PROTOCOL_CONFLICT
 
 
@@ -106,7 +156,7 @@ def test_a_name_that_nobody_knows_is_said_with_those_that_there_are(board: Board
         lambda: board.view("faces"),
         lambda: board.hold("faces", "camera", 60),
         lambda: board.release("faces", "camera"),
-        lambda: board.started("faces", SHA[1]),
+        lambda: board.started("faces", SHA[1], "camera"),
     ):
         with pytest.raises(ProtocolError, match="it has: digits") as caught:
             act()
@@ -151,4 +201,5 @@ def test_change_numbers_of_two_lives_differ() -> None:
 def test_an_agent_without_the_api_is_held_by_nobody() -> None:
     nobody = NobodyAsks()
     assert nobody.held_until_s("digits") is None
-    assert nobody.use_of("digits", SHA[1]) == Use()
+    assert nobody.may_swap("digits")
+    assert nobody.uses_of("digits", SHA[1]) == {}

@@ -96,7 +96,7 @@ def test_one_model_is_shown_as_in_the_list(api: Api) -> None:
     status, row = api.ask("GET", "/v1/models/digits")
     assert (status, row["active"]["artifact"]) == (200, "digits@2")
     assert row["held_for_s"] == 0
-    assert row["use"]["started_ago_s"] is None
+    assert row["applications"] == {}
 
 
 def test_a_hold_is_set_shown_and_released(api: Api) -> None:
@@ -119,13 +119,17 @@ def test_start_heartbeat_and_latencies_reach_the_decisions(api: Api) -> None:
     at = "/v1/models/digits"
     assert api.ask("POST", f"{at}/started", {"sha256": SHA[2]}) == (200, {"is_active": True})
     assert api.ask("POST", f"{at}/heartbeat", {"sha256": SHA[1]}) == (200, {"is_active": False})
+    camera = {"sha256": SHA[2], "application": "camera"}
+    assert api.ask("POST", f"{at}/started", camera) == (200, {"is_active": True})
     rows = {"sha256": SHA[2], "latencies_ms": [10.0] * 5 + [20], "buckets": {bucket_of(20): 4}}
     assert api.ask("POST", f"{at}/latencies", rows) == (200, {"is_active": True})
-    use = api.board.use_of("digits", SHA[2])
+    use = api.board.uses_of("digits", SHA[2])["anybody"]
     assert (use.starts, use.inferences) == (1, 10)
     assert use.p50_ms == pytest.approx(10, rel=0.0443)
     assert use.p90_ms == pytest.approx(20, rel=0.0443)
-    shown = api.ask("GET", at)[1]["use"]
+    shown = api.ask("GET", at)[1]["applications"]
+    assert (shown["camera"]["starts"], shown["camera"]["p90_ms"]) == (1, None)
+    shown = shown["anybody"]
     assert 0 <= shown["started_ago_s"] < 10
     assert shown["inferences"] == 10
     assert shown["resolution_ratio"] == 0.0443
@@ -191,7 +195,7 @@ def test_nonsense_for_latencies_is_refused_and_nothing_of_it_counted(api: Api, r
     body = {"sha256": SHA[2], "latencies_ms": [1.0]} | rows
     status, problem = api.ask("POST", "/v1/models/digits/latencies", body)
     assert (status, problem["code"]) == (400, "protocol.malformed")
-    assert api.board.use_of("digits", SHA[2]).inferences == 0
+    assert api.board.uses_of("digits", SHA[2]) == {}
 
 
 @pytest.mark.parametrize(
