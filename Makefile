@@ -36,7 +36,7 @@ lint: $(VENV)/.test-ready
 	$(BIN)/ruff format --check --quiet .
 
 types: $(VENV)/.test-ready
-	$(BIN)/mypy protocol agent compressor deploy tests examples/demo examples/mnist bench
+	$(BIN)/mypy protocol agent compressor deploy tests examples/demo examples/mnist examples/application bench
 
 layers: $(VENV)/.test-ready
 	$(BIN)/lint-imports

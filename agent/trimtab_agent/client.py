@@ -1,12 +1,13 @@
 """For applications: which model to use, and telling the agent how it does. Standard library only.
 
-    client = Client("/run/trimtab/api.sock")
+    client = Client("/run/trimtab/api.sock", "camera")
     model = client.model("digits")              # .path, .sha256, .version, .runtime
     with client.hold("digits", minutes=5): ...  # no update within
     for models in client.watch(): ...           # once now, and at every change
     latencies = Latencies(client, "digits", model.sha256)
-    latencies.add(12.5); latencies.send()
-    client.heartbeat("digits", model.sha256)    # False: load the model anew
+    latencies.add(12.5); latencies.send()       # now and then
+    client.started("digits", model.sha256)      # after each load
+    client.heartbeat("digits", model.sha256)    # False: another model is active, load that
 
 Every method raises `LocalApiError` if the agent refuses, and `AgentUnreachable` if it is not there.
 An agent that is away never has to stop an application: its model files stay where they are.
@@ -30,6 +31,7 @@ from urllib.parse import quote, urlencode
 from trimtab_agent.local.histogram import Histogram
 
 DEFAULT_SOCKET = "/run/trimtab/api.sock"
+RETRY_S = 1.0
 
 
 class AgentUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault
@@ -104,12 +106,12 @@ class Client:
             try:
                 found = self._ask("GET", f"/v1/changes?{query}", extra_s=wait_s)
             except AgentUnreachable:
-                time.sleep(1.0)
+                time.sleep(RETRY_S)
                 continue
             except LocalApiError as error:
-                if error.status != 503:
+                if error.code != "transient.busy":
                     raise
-                time.sleep(1.0)
+                time.sleep(RETRY_S)
                 continue
             if found["change"] != change:
                 change = found["change"]
@@ -185,18 +187,14 @@ class Latencies:
         with self._lock:
             self._histogram.add([latency_ms])
 
-    def send(self) -> bool:
-        """Send what was collected; if that fails it is kept for the next time.
-
-        Returns:
-            Whether the file is the active one.
-        """
+    def send(self) -> None:
+        """Send what was collected; if that fails it is kept for the next time."""
         with self._lock:
             buckets = self._histogram.take()
         if not buckets:
-            return self._client.heartbeat(self._name, self._sha256)
+            return
         try:
-            return self._client.send_latencies(self._name, self._sha256, buckets)
+            self._client.send_latencies(self._name, self._sha256, buckets)
         except (AgentUnreachable, LocalApiError):
             with self._lock:
                 self._histogram.merge(buckets)

@@ -29,6 +29,9 @@ REST_S = 60.0
 
 MAX_HOLDERS = 16
 MAX_APPLICATIONS = 16
+MAX_WAITERS = 16
+"""Fewer than the connections: whoever waits must not keep heartbeats out."""
+
 LATENCIES_FOR_S = 3600.0
 """Percentiles are of the latencies of the last one to two such times."""
 
@@ -96,6 +99,7 @@ class Board:
         self._changed = threading.Condition()
         self._change = time.time_ns() // 1000
         self._is_closed = False
+        self._waiters = 0
         self._views: dict[str, ModelView] = {}
         self._said: dict[tuple[str, str], dict[str, _Said]] = {}
         self._holds: dict[str, _Holds] = {}
@@ -163,14 +167,27 @@ class Board:
             return self._view(name)
 
     def wait_for_change(self, since: int, timeout_s: float, is_gone: Callable[[], bool]) -> None:
-        """Wait until the change number is another one, or the time is over, or nobody listens."""
+        """Wait until the change number is another one, or the time is over, or nobody listens.
+
+        Raises:
+            TransientError: `transient.busy`, too many wait already.
+        """
         until_s = time.monotonic() + timeout_s
         with self._changed:
-            while self._change == since and not self._is_closed:
-                left_s = until_s - time.monotonic()
-                if left_s <= 0 or is_gone():
-                    return
-                self._changed.wait(min(left_s, WAIT_SLICE_S))
+            if self._waiters >= MAX_WAITERS:
+                raise TransientError(
+                    f"{MAX_WAITERS} wait for a change, which is the most: ask again in a second",
+                    code=ErrorCode.TRANSIENT_BUSY,
+                )
+            self._waiters += 1
+            try:
+                while self._change == since and not self._is_closed:
+                    left_s = until_s - time.monotonic()
+                    if left_s <= 0 or is_gone():
+                        return
+                    self._changed.wait(min(left_s, WAIT_SLICE_S))
+            finally:
+                self._waiters -= 1
 
     def hold(self, name: str, holder: str, duration_s: float) -> float:
         """Hold the updates of a name.

@@ -17,7 +17,7 @@ import pytest
 
 from support.local_views import SHA, a_view
 from trimtab_agent.local import server as server_module
-from trimtab_agent.local.board import Board
+from trimtab_agent.local.board import MAX_WAITERS, Board
 from trimtab_agent.local.histogram import bucket_of
 from trimtab_agent.local.routes import Routes
 from trimtab_agent.local.server import MAX_BODY_BYTES, MAX_CONNECTIONS, LocalServer
@@ -263,15 +263,27 @@ def test_beyond_the_limit_of_connections_the_answer_is_503_at_once_and_later_all
         time.sleep(0.02)
 
 
-def test_who_went_away_while_waiting_frees_the_connection(api: Api) -> None:
+def test_waiters_are_bounded_keep_nobody_out_and_free_their_place_when_they_go_away(
+    api: Api,
+) -> None:
     change = api.board.views()[0]
     request = f"GET /v1/changes?since={change}&timeout_s=60 HTTP/1.1\r\n\r\n".encode()
-    for _ in range(MAX_CONNECTIONS):
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(str(api.path))
-            sock.sendall(request)
+    ask_briefly = f"/v1/changes?since={change}&timeout_s=0.01"
+    waiting = []
+    for _ in range(MAX_WAITERS):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(api.path))
+        sock.sendall(request)
+        waiting.append(sock)
     until_s = time.monotonic() + 10
-    while api.ask("GET", "/v1/models")[0] != 200:
+    while api.ask("GET", ask_briefly)[0] == 200:
+        assert time.monotonic() < until_s, "one more was let in"
+    status, problem = api.ask("GET", ask_briefly)
+    assert (status, problem["code"]) == (409, "transient.busy")
+    assert api.ask("POST", "/v1/models/digits/heartbeat", {"sha256": SHA[2]})[0] == 200
+    for sock in waiting:
+        sock.close()
+    while api.ask("GET", ask_briefly)[0] != 200:
         assert time.monotonic() < until_s
         time.sleep(0.1)
 
