@@ -99,6 +99,8 @@ def measure_settings(loaded: LoadedConfig, identity: Identity) -> Settings:
         affinity=measure.affinity,
         lock=measure.lock,
         max_memory_bytes=memory,
+        samples_dir=str(loaded.state_dir / "samples") if measure.max_samples_bytes else None,
+        max_samples_bytes=measure.max_samples_bytes,
     )
 
 

@@ -90,7 +90,10 @@ class MeasureSettings(Section):
         lock: Taken by whoever measures on this machine, so that two never measure at once.
         max_memory_bytes: Limit of a child's private memory (RLIMIT_DATA); 0 for three quarters of
             the machine's.
-        max_job_s: A probe or trial that takes longer is killed.
+        max_job_s: A probe or trial that takes longer is killed. With an energy sensor, five windows of
+            10 s for each of two models take about four minutes of it.
+        max_samples_bytes: Raw nanoseconds of the newest measurements are kept in the state folder,
+            below `samples/`, up to this size; 0 for none.
     """
 
     threads: Annotated[int, Field(ge=1, le=256)] = 1
@@ -99,6 +102,7 @@ class MeasureSettings(Section):
     lock: str = "/tmp/trimtab-measure.lock"  # noqa: S108 - one per machine, shared by all users
     max_memory_bytes: Annotated[int, Field(ge=0)] = 0
     max_job_s: Annotated[float, Field(gt=0)] = 900.0
+    max_samples_bytes: Annotated[int, Field(ge=0)] = 8 * 1024 * 1024
 
 
 class LocalSettings(Section):
