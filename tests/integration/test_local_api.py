@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -134,6 +135,28 @@ def test_with_curl_one_sees_the_model_holds_updates_and_hears_of_the_change(site
         assert news["change"] != change, "a minute, and nothing happened"
         change, found = news["change"], news["models"][0]
     site.plane.wait_for_state(S.COMMITTED, "d2")
+
+
+@needs_curl
+def test_what_the_document_types_works(site: Site) -> None:
+    site.start_with_version_1()
+    text = (Path(__file__).resolve().parents[2] / "docs" / "local-api.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    script = "".join(block for block in blocks if "curl" in block)
+    assert script.count("curl ") >= 9
+    script = script.replace("/run/trimtab/api.sock", str(site.socket))
+    script = script.replace("curl -sS", "curl -sS --fail-with-body")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    use = site.curl("/v1/models/digits")["applications"]["camera"]
+    assert (use["starts"], use["inferences"]) == (1, 3)
+    assert use["heartbeat_ago_s"] is not None
 
 
 def why(site: Site) -> str:
