@@ -159,6 +159,29 @@ def test_a_newer_desire_supersedes_what_is_held(rig: AgentRig) -> None:
     assert str(rig.active()) == "digits@3"
 
 
+def test_the_beginning_and_the_end_of_waiting_are_news_to_publish(rig: AgentRig) -> None:
+    rig.desire(*artifact(2))
+    rig.run_until(S.PROBING)
+    known = rig.journal.revision
+    rig.board.hold("digits", "camera", 300)
+    rig.deployments.work()
+    assert rig.journal.revision == known + 1
+    rig.deployments.work()
+    assert rig.journal.revision == known + 1, "said once"
+    rig.clock.pass_time(300)
+    rig.deployments.work()
+    assert rig.journal.revision == known + 2
+
+
+def test_what_is_active_already_proves_itself_although_updates_are_held(rig: AgentRig) -> None:
+    rig.desire(*artifact(2))
+    rig.run_until(S.PROBATION)
+    rig.board.hold("digits", "camera", 3000)
+    assert detail(rig) == ""
+    rig.settle()
+    assert (rig.state(), str(rig.active())) == (S.COMMITTED, "digits@2")
+
+
 @pytest.mark.parametrize("how", ["control plane", "model"])
 def test_nobody_can_hold_a_way_back(rig: AgentRig, how: str) -> None:
     rig.desire(*artifact(2))

@@ -10,6 +10,7 @@ import pytest
 from support.agent_rig import SimulatedClock
 from support.local_views import SHA, a_view
 from trimtab_agent.in_use import NobodyAsks, Use
+from trimtab_agent.local import board as board_module
 from trimtab_agent.local.board import (
     LATENCIES_FOR_S,
     MAX_APPLICATIONS,
@@ -163,7 +164,10 @@ def test_a_name_that_nobody_knows_is_said_with_those_that_there_are(board: Board
         assert caught.value.code is ErrorCode.PROTOCOL_UNKNOWN
 
 
-def test_who_waits_wakes_up_at_a_change_and_not_at_the_same_state_again(board: Board) -> None:
+def test_who_waits_wakes_up_at_a_change_and_not_at_the_same_state_again(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_module, "WAIT_SLICE_S", 60.0)
     change, _ = board.views()
     woken: list[float] = []
 
