@@ -56,7 +56,11 @@ def measure_file(
 
 
 def settings_by_hand(
-    *, threads: int, is_spinning_allowed: bool, samples_dir: Path | None
+    *,
+    threads: int,
+    is_spinning_allowed: bool,
+    samples_dir: Path | None = None,
+    meter: Path | None = None,
 ) -> Settings:
     """How this machine measures when a person asks: with the same lock as the resident's default."""
     facts = hardware.read_hardware()
@@ -66,6 +70,7 @@ def settings_by_hand(
         is_spinning_allowed=is_spinning_allowed,
         lock="/tmp/trimtab-measure.lock",  # noqa: S108 - the same lock as the resident's default
         samples_dir=str(samples_dir) if samples_dir is not None else None,
+        meter=str(meter) if meter is not None else None,
     )
 
 

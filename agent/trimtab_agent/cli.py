@@ -51,10 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
     loaded = load_config(arguments.config)
     bootstrap.configure_logging(loaded.config.log_level)
     lock = bootstrap.lock_state_dir(loaded.state_dir)
+    feed = bootstrap.make_meter_feed(loaded)  # its file is there before the sensors are looked for
     daemon, events = bootstrap.build_daemon(loaded)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: events.put(Stop()))
-    daemon.run()
+    with feed:
+        daemon.run()
     del lock  # held until here
     return 0
 
@@ -76,6 +78,7 @@ def measure(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         is_spinning_allowed=arguments.spinning,
         samples_dir=arguments.samples,
+        meter=arguments.meter,
     )
     found = measure_file(
         arguments.model,
@@ -104,8 +107,9 @@ def status(arguments: argparse.Namespace) -> int:
 def doctor(arguments: argparse.Namespace) -> int:
     """What this device lacks for honest measurements, and how to mend it."""
     from trimtab_agent import doctor as checks  # noqa: PLC0415
+    from trimtab_agent.pi_firmware import firmware_asker  # noqa: PLC0415
 
-    findings = checks.examine(checks.Device(), arguments.config)
+    findings = checks.examine(checks.Device(ask=firmware_asker()), arguments.config)
     print(checks.render_json(findings) if arguments.json else checks.render(findings))
     return 0 if checks.is_healthy(findings) else 1
 
@@ -141,6 +145,9 @@ def _parser() -> argparse.ArgumentParser:
         default=5,
         metavar="N",
         help="windows of load where there is a sensor (default 5, of 10 s and more)",
+    )
+    one.add_argument(
+        "--meter", type=Path, metavar="FILE", help="of a power meter outside: lines of time, watts"
     )
     one.add_argument("--no-energy", action="store_true", help="leave the energy windows out")
     one.add_argument(

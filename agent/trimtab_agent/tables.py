@@ -105,7 +105,11 @@ def _render_memory(memory: Memory) -> list[tuple[str, str]]:
 
 def _render_energy(energy: Energy) -> list[tuple[str, str]]:
     if energy.per_inference_mj.value is None:
-        return [("energy", f"unavailable: {energy.per_inference_mj.absent}")]
+        reason, _, tried = (energy.per_inference_mj.absent or "").partition(": ")
+        where = (
+            " (--json lists what was looked for)" if ";" in tried else f": {tried}" * bool(tried)
+        )
+        return [("energy", f"unavailable: {reason}{where}")]
     rows = [
         ("energy", _text(energy.per_inference_mj, f"mJ per inference above idle ({energy.scope})"))
     ]

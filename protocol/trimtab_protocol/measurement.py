@@ -188,8 +188,13 @@ class Energy(WireModel):
     gross_mj: Reading | None = Field(
         default=None, description="per inference, the idle power included"
     )
+    gross_uncertainty_mj: Reading | None = Field(
+        default=None, description="of gross_mj, as below; a constant error of the sensor counts"
+    )
     uncertainty_mj: Reading | None = Field(
-        default=None, description="standard uncertainty of per_inference_mj, the sensor's included"
+        default=None,
+        description="standard uncertainty of per_inference_mj: between windows, of the idle power, "
+        "and the sensor's own where its maker states one",
     )
     idle_power_mw: Reading | None = Field(
         default=None, description="the model loaded and not run; drifts are interpolated"

@@ -123,6 +123,10 @@ def pi4_ina219(root: Path, shunt_uohm: int = 100_000) -> Path:
         root,
         {
             "proc/device-tree/compatible": "raspberrypi,4-model-b\0brcm,bcm2711\0",
+            HWMON + "hwmon0/name": "cpu_thermal\n",
+            HWMON + "hwmon0/temp1_input": "51000\n",
+            HWMON + "hwmon1/name": "rpi_volt\n",
+            HWMON + "hwmon1/in0_lcrit_alarm": "0\n",
             chip + "name": "ina219\n",
             chip + "in1_input": "5000\n",
             chip + "power1_input": "3100000\n",

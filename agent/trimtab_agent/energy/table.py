@@ -32,13 +32,12 @@ def find_sensor(root: Path = Path("/"), meter: Path | None = None) -> EnergySens
 
     Args:
         root: The folder that holds sys/, proc/ and dev/.
-        meter: File of a meter outside, if one is configured.
+        meter: File of a meter outside, if one is configured. Then it is that one or none: figures
+            of another sensor in its place would be mistaken for the meter's.
     """
-    found = open_external(meter)
-    reasons = []
-    if not isinstance(found, NoSensor):
-        return found
-    reasons.append(found.reason)
+    if meter is not None:
+        return open_external(meter)
+    reasons = ["no meter outside is configured"]
     for open_sensor in SENSORS.values():
         found = open_sensor(root)
         if not isinstance(found, NoSensor):

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import sqrt
+from dataclasses import dataclass, replace
+from math import hypot, sqrt
 
 from trimtab_agent.energy.base import SHORTEST_INTERVAL_S, SensorFacts
 from trimtab_protocol.reading import Interval, Reading, absent, known
@@ -67,8 +67,9 @@ class Judged:
     """What the windows say: per inference in millijoules, powers in milliwatts."""
 
     per_inference_mj: Reading
-    gross_mj: Reading
     uncertainty_mj: Reading
+    gross_mj: Reading
+    gross_uncertainty_mj: Reading
     idle_power_mw: Reading
     load_power_mw: Reading
 
@@ -100,28 +101,40 @@ def judge_windows(idle: Sequence[Window], load: Sequence[Window], sensor: Sensor
         for power_mw, window in zip(dynamic_mw, load, strict=True)
     ]
     gross = [window.energy_mj / window.inferences for window in load]
+    per_mw = statistics.median(window.duration_s / window.inferences for window in load)
     noise_mw = _idle_noise_mw(idle)
     step_mw = max(_step_mw(window, sensor) for window in (*idle, *load))
     power_error_mw = sqrt(noise_mw**2 + step_mw**2)
     found_mw = statistics.median(dynamic_mw)
-    idle_power = known(statistics.mean(window.power_mw for window in idle))
-    load_power = known(statistics.median(window.power_mw for window in load))
+    gross_error_mj = _error_mj(gross, per_mw, sensor, step_mw, sensor.offset_mw)
+    judged = Judged(
+        per_inference_mj=_median(dynamic),
+        uncertainty_mj=known(
+            _error_mj(dynamic, per_mw, sensor, step_mw, noise_mw / sqrt(len(idle)))
+        ),
+        gross_mj=_median(gross),
+        gross_uncertainty_mj=known(gross_error_mj),
+        idle_power_mw=known(statistics.mean(window.power_mw for window in idle)),
+        load_power_mw=known(statistics.median(window.power_mw for window in load)),
+    )
     if found_mw <= RESOLUTION_SIGMAS * power_error_mw:
         reason = (
             f"below resolution: {found_mw:.1f} mW above idle, where idle power and the sensor are "
             f"uncertain by {power_error_mw:.1f} mW and three times that is asked for"
         )
-        return Judged(absent(reason), _median(gross), absent(reason), idle_power, load_power)
-    spread = statistics.stdev(dynamic) / sqrt(len(dynamic)) if len(dynamic) > 1 else 0.0
-    per_mw = statistics.median(window.duration_s / window.inferences for window in load)
-    idle_error_mw = noise_mw / sqrt(len(idle))
-    error_mj = sqrt(
-        (sensor.gain_ratio * statistics.median(dynamic)) ** 2
-        + (step_mw * per_mw) ** 2
-        + spread**2
-        + (idle_error_mw * per_mw) ** 2
-    )
-    return Judged(_median(dynamic), _median(gross), known(error_mj), idle_power, load_power)
+        return replace(judged, per_inference_mj=absent(reason), uncertainty_mj=absent(reason))
+    return judged
+
+
+def _error_mj(
+    values_mj: Sequence[float], per_mw: float, sensor: SensorFacts, *errors_mw: float
+) -> float:
+    """Standard uncertainty of a median energy: gain, spread between windows, and errors of power."""
+    spread_mj = 0.0
+    if len(values_mj) > 1:
+        spread_mj = statistics.stdev(values_mj) / sqrt(len(values_mj))
+    gain_mj = sensor.gain_ratio * statistics.median(values_mj)
+    return hypot(gain_mj, spread_mj, *(error_mw * per_mw for error_mw in errors_mw))
 
 
 def _between_mw(before: Window, after: Window, at_s: float) -> float:

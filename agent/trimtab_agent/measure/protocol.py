@@ -19,12 +19,14 @@ from trimtab_agent.energy.base import EnergySensor, NoSensor
 from trimtab_agent.energy.measure import measure_energy, plan_window_s
 from trimtab_agent.energy.table import find_sensor
 from trimtab_agent.heat import HeatWatch, preflight
+from trimtab_agent.heat.throttle import Ask
 from trimtab_agent.measure import statistics as stats
 from trimtab_agent.measure.assemble import Findings, assemble, bursts_of
 from trimtab_agent.measure.jobs import Settings, Subject, WorkerJob, WorkerResult
 from trimtab_agent.measure.lock import machine_lock
 from trimtab_agent.measure.samples import prune_samples
 from trimtab_agent.measure.session import WorkerSession
+from trimtab_agent.pi_firmware import firmware_asker
 from trimtab_agent.profile.take import take_profile
 from trimtab_protocol.errors import TrimtabError
 from trimtab_protocol.measurement import (
@@ -162,10 +164,11 @@ def _take(
     settings = bench.settings
     with machine_lock(settings.lock):
         started_at, began = time.time(), time.monotonic()
-        complaints = preflight(Path(settings.root), settings.affinity)
+        ask = firmware_asker(Path(settings.root))
+        complaints = preflight(Path(settings.root), settings.affinity, ask)
         meter = Path(settings.meter) if settings.meter else None
         run = _Run(bench, subjects, spec, find_sensor(Path(settings.root), meter))
-        with _watched(settings) as heat:
+        with _watched(settings, ask) as heat:
             time_runs(run)
         energies = [_energy(run, which) for which in range(len(subjects))]
         # Two full profiles would not fit into one message, so only the first has one.
@@ -261,10 +264,10 @@ def _profile(run: _Run) -> OperatorProfile | None:
 
 
 @contextmanager
-def _watched(settings: Settings) -> Iterator[list[Heat]]:
+def _watched(settings: Settings, ask: Ask | None) -> Iterator[list[Heat]]:
     """Temperature, clocks and throttling over the timed processes; filled when they have ended."""
     found: list[Heat] = []
-    watch = HeatWatch(Path(settings.root), settings.affinity)
+    watch = HeatWatch(Path(settings.root), settings.affinity, ask)
     watch.start()
     try:
         yield found

@@ -132,8 +132,7 @@ class WorkerSession:
             try:
                 self._channel.settimeout(max(0.001, until_s - time.monotonic()))
                 received = self._channel.recv(RECEIVE_BYTES)
-            except TimeoutError as error:
-                kill_group(self._process)
+            except TimeoutError as error:  # close() kills it
                 raise ModelError(
                     f"did not end within {self._max_s:.0f} s", code=ErrorCode.MODEL_TIMEOUT
                 ) from error

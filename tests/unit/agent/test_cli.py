@@ -176,21 +176,21 @@ def test_pace_and_energy_windows_are_in_the_spec(
     assert (second.paced_period_ms, second.energy_windows) == (None, 0)
 
 
-def test_samples_go_into_the_folder_that_was_named(
+def test_samples_and_meter_are_those_that_were_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str | None] = []
+    seen: list[tuple[str | None, str | None]] = []
 
     def measure(bench: Bench, _subject: Any, _spec: MeasureSpec) -> Measurement:
-        seen.append(bench.settings.samples_dir)
+        seen.append((bench.settings.samples_dir, bench.settings.meter))
         return a_measurement()
 
     monkeypatch.setattr(by_hand, "measure", measure)
     path = tmp_path / "model.onnx"
     path.write_bytes(make_onnx())
-    cli.main(["measure", str(path), "--samples", str(tmp_path / "kept")])
+    cli.main(["measure", str(path), "--samples", str(tmp_path / "kept"), "--meter", "watts.csv"])
     cli.main(["measure", str(path)])
-    assert seen == [str(tmp_path / "kept"), None]
+    assert seen == [(str(tmp_path / "kept"), "watts.csv"), (None, None)]
 
 
 def test_the_table_shows_pace_memory_and_energy_where_they_are() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,6 +201,21 @@ def test_power_loses_an_interval_at_either_end_of_a_run_and_a_counter_nothing() 
         0,
         0,
     )
+
+
+@pytest.mark.parametrize("is_slow", [True, False])
+def test_a_gauge_that_repeats_itself_has_not_measured(is_slow: bool) -> None:
+    facts = replace(QUICK, is_slow=is_slow)
+    energy = measure_energy(Sampled(facts, lambda: 1000.0), MadeLoad(), 1, SECONDS)
+    assert ("samples cover only 0%" in str(energy.per_inference_mj.absent)) is is_slow
+
+
+def test_a_gauge_that_moves_is_measured() -> None:
+    load, readings = MadeLoad(), itertools.count()
+    facts = replace(QUICK, is_slow=True)
+    sensor = Sampled(facts, lambda: load.power_mw + next(readings) % 2)
+    energy = measure_energy(sensor, load, 1, 1.0)
+    assert energy.per_inference_mj.value == pytest.approx(20.0, rel=allowed(energy))
 
 
 def test_no_window_at_all_is_a_reason() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import pytest
 from hypothesis import given
@@ -105,6 +106,21 @@ def test_the_uncertainty_holds_step_gain_spread_and_idle() -> None:
     # gain 0.01 * 200; step 40 / sqrt(12 * 10) * 0.1 s; spread stdev(190, 210) / sqrt(2) = 10.
     expected = math.sqrt(2.0**2 + (40 / math.sqrt(120) * 0.1) ** 2 + 10.0**2)
     assert judged.uncertainty_mj.value == pytest.approx(expected)
+    # Gross: gain 0.01 * 300; the offset of 80 mW counts, 0.1 s each; idle does not.
+    gross = math.sqrt(3.0**2 + (40 / math.sqrt(120) * 0.1) ** 2 + 10.0**2 + 8.0**2)
+    assert judged.gross_uncertainty_mj.value == pytest.approx(gross)
+
+
+def test_the_uncertainty_of_idle_power_counts_once_for_all_windows() -> None:
+    noisy = [at(5 + 20 * n, power) for n, power in enumerate((1000, 1010, 990, 1000))]
+    loads = [at(15 + 20 * n, 3000, 100) for n in range(3)]
+    judged = judge_windows(noisy, loads, EXACT)
+    # The line of least squares runs through 1003, 1001, 999, 997; the mean of four windows.
+    noise_mw = math.sqrt((3**2 + 9**2 + 9**2 + 3**2) / 2) / math.sqrt(4)
+    # Idle is 1005, 1000, 995 mW under the loads.
+    spread_mw = statistics.stdev((1995, 2000, 2005)) / math.sqrt(3)
+    expected = math.hypot(noise_mw, spread_mw) * 0.1
+    assert judged.uncertainty_mj.value == pytest.approx(expected)
 
 
 def test_a_power_within_the_sensor_s_steps_is_below_resolution_with_numbers() -> None:
@@ -114,6 +130,21 @@ def test_a_power_within_the_sensor_s_steps_is_below_resolution_with_numbers() ->
     assert "800.0 mW" in str(judged.per_inference_mj.absent)
     assert "288.7 mW" in str(judged.per_inference_mj.absent)
     assert judged.gross_mj.value == pytest.approx(180.0)
+    assert judged.uncertainty_mj.absent == judged.per_inference_mj.absent
+    assert judged.gross_uncertainty_mj.value == pytest.approx(28.87, abs=0.01)
+
+
+def test_a_counter_s_step_at_either_edge_is_its_resolution() -> None:
+    sensor = SensorFacts("count", "package", resolution_mj=10_000)
+    judged = judge_windows([at(5, 1000), at(25, 1000)], [at(15, 1800, 100)], sensor)
+    # 10 J / 10 s, even at either edge: sqrt(2 / 12).
+    assert "uncertain by 408.2 mW" in str(judged.per_inference_mj.absent)
+
+
+def test_an_idle_power_that_wavers_is_the_resolution() -> None:
+    idle_windows = [at(5, 1000), at(25, 1400), at(45, 1000)]
+    judged = judge_windows(idle_windows, [at(15, 1800, 9), at(35, 1800, 9)], EXACT)
+    assert "uncertain by 230.9 mW" in str(judged.per_inference_mj.absent)
 
 
 def test_a_window_below_idle_stays_negative() -> None:

@@ -33,7 +33,7 @@ from trimtab_agent.measure.protocol import Bench, compare, measure
 from trimtab_agent.measure.samples import prune_samples
 from trimtab_protocol.errors import ErrorCode, ModelError, StorageError
 from trimtab_protocol.manifest import RuntimeName
-from trimtab_protocol.measurement import Energy, MeasureSpec
+from trimtab_protocol.measurement import Energy, MeasureSpec, OperatorProfile, Stability
 from trimtab_protocol.reading import known
 
 SPEC = MeasureSpec(processes=4)
@@ -262,6 +262,23 @@ def test_the_oldest_samples_give_way(workers: Workers, bench: Bench, tmp_path: P
     assert prune_samples(folder / "none", 1) == 0
 
 
+def test_only_the_candidate_of_a_comparison_has_a_profile_so_that_both_fit_a_message(
+    monkeypatch: pytest.MonkeyPatch, workers: Workers, bench: Bench
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def take_profile(*arguments: Any) -> OperatorProfile:
+        asked.append(arguments)
+        return OperatorProfile(absent="as the test says")
+
+    monkeypatch.setattr(protocol, "take_profile", take_profile)
+    spec = SPEC.model_copy(update={"is_profiled": True, "threads": 3})
+    first, second, _ = compare(bench, CANDIDATE, INCUMBENT, spec)
+    assert first.operators is not None
+    assert second.operators is None
+    assert asked == [(CANDIDATE, bench.settings, 3, pytest.approx(8.0), spec.max_process_s)]
+
+
 def test_a_measurement_puts_together_what_the_processes_found(
     workers: Workers, bench: Bench
 ) -> None:
@@ -404,6 +421,23 @@ def test_a_worker_that_dies_while_energy_is_measured_leaves_the_rest_measured(
     assert found.energy.per_inference_mj.absent == "energy was not measured: as the test says"
     assert found.energy.source == "fake:0"
     assert found.latency.p50_ms.value == pytest.approx(8.0)
+
+
+def test_a_pi_whose_firmware_throttles_during_the_runs_is_not_called_stable(
+    monkeypatch: pytest.MonkeyPatch, workers: Workers, bench: Bench
+) -> None:
+    asked: list[str] = []
+
+    def ask(command: str) -> str:
+        asked.append(command)
+        return "throttled=0x4"
+
+    monkeypatch.setattr(protocol, "firmware_asker", lambda _root: ask)
+    found = measure(bench, CANDIDATE, SPEC)
+    assert "get_throttled" in asked
+    assert found.stability is Stability.THROTTLED
+    assert any("firmware" in reason for reason in found.stability_reasons)
+    assert any("throttled" in complaint for complaint in found.condition.preflight)
 
 
 def test_without_a_sensor_energy_is_absent_with_the_reason(workers: Workers, bench: Bench) -> None:
