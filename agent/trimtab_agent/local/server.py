@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 32
 MAX_BODY_BYTES = 256 * 1024
 REQUEST_S = 5.0
+ACCEPT_PAUSE_S = 0.2
 MAX_PATH_BYTES = 106
 """sun_path of unix(7) has 108 bytes; one is its final zero, one marks a socket being made."""
 
@@ -193,10 +194,23 @@ class LocalServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
 
+    def get_request(self) -> Any:
+        """The next connection; without a free file descriptor this must not become a busy loop."""
+        try:
+            return super().get_request()
+        except OSError:
+            if not self._is_closing:
+                time.sleep(ACCEPT_PAUSE_S)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """A thread for a connection, while there are free ones."""
         if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
+            try:
+                super().process_request(request, client_address)
+            except RuntimeError:  # no thread is to be had
+                self._free.release()
+                raise
             return
         log.warning("local api: %d connections are open, one more is refused", MAX_CONNECTIONS)
         with contextlib.suppress(OSError):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+import socketserver
 import stat
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,38 @@ def test_waiters_are_bounded_keep_nobody_out_and_free_their_place_when_they_go_a
     while api.ask("GET", ask_briefly)[0] != 200:
         assert time.monotonic() < until_s
         time.sleep(0.1)
+
+
+def test_without_threads_an_asker_is_dropped_and_its_place_is_free_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(MAX_CONNECTIONS + 1):
+        with pytest.raises((HTTPException, OSError)):
+            api.ask("GET", "/v1/models")
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert api.ask("GET", "/v1/models")[0] == 200
+
+
+def test_without_file_descriptors_the_server_waits_and_goes_on(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[float] = []
+
+    def refuse(_server: object) -> None:
+        calls.append(time.monotonic())
+        if len(calls) >= 3:
+            monkeypatch.setattr(socketserver.TCPServer, "get_request", accept)
+        raise OSError(24, "Too many open files")
+
+    accept = socketserver.TCPServer.get_request
+    monkeypatch.setattr(socketserver.TCPServer, "get_request", refuse)
+    assert api.ask("GET", "/v1/models")[0] == 200
+    assert calls[2] - calls[0] >= 2 * server_module.ACCEPT_PAUSE_S
 
 
 def test_the_socket_is_for_its_group_and_removed_at_the_end(tmp_path: Path) -> None:
