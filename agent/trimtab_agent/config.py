@@ -35,7 +35,7 @@ else:  # pragma: no cover - Python 3.10 only
 class Section(BaseModel):
     """Frozen, and closed: an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class MqttSettings(Section):

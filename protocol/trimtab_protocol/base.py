@@ -29,6 +29,21 @@ class WireModel(BaseModel):
     )
 
 
+def build_at_first_use() -> None:
+    """Let each model that is defined from now on build its validator when it is first used.
+
+    For a program that reads few kinds of message and must stay small. Building is not safe while
+    another thread uses the same model, so only one thread may use models that are not built yet:
+    see `build_now`. Call it before any module with models is imported.
+    """
+    WireModel.model_config["defer_build"] = True
+
+
+def build_now(model: type[WireModel]) -> None:
+    """Build a model before another thread uses it; does nothing if it is built."""
+    model.model_rebuild()
+
+
 WireModelT = TypeVar("WireModelT", bound=WireModel)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
