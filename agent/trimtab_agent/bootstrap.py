@@ -8,6 +8,7 @@ import os
 import queue
 import shutil
 import uuid
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from trimtab_agent import __version__, hardware
@@ -24,6 +25,7 @@ from trimtab_agent.hooks import HookRunner, NoHooks, ProcessHooks
 from trimtab_agent.journal import Journal
 from trimtab_agent.link import PahoLink, Subscription, Will
 from trimtab_agent.measure.jobs import Settings
+from trimtab_agent.meter_feed import MeterFeed
 from trimtab_agent.outbox import Outbox
 from trimtab_agent.runtimes.table import installed_runtimes
 from trimtab_agent.store import Store
@@ -93,7 +95,22 @@ def measure_settings(loaded: LoadedConfig, identity: Identity) -> Settings:
         affinity=measure.affinity,
         lock=measure.lock,
         max_memory_bytes=memory,
+        samples_dir=str(loaded.state_dir / "samples") if measure.max_samples_bytes else None,
+        max_samples_bytes=measure.max_samples_bytes,
+        meter=None if loaded.config.meter is None else str(loaded.config.meter.path),
     )
+
+
+def make_meter_feed(loaded: LoadedConfig) -> AbstractContextManager[object]:
+    """What listens to the meter's topic while it is entered; nothing where no topic is configured.
+
+    Raises:
+        ConfigError: The file for what arrives cannot be made.
+    """
+    meter = loaded.config.meter
+    if meter is None or meter.topic is None:
+        return nullcontext()
+    return MeterFeed(loaded, meter)
 
 
 def build_daemon(loaded: LoadedConfig) -> tuple[Daemon, queue.SimpleQueue[Event]]:
@@ -156,7 +173,8 @@ def configure_logging(level: str) -> None:
 
 def _make_birth(loaded: LoadedConfig, facts: hardware.Hardware, identity: Identity) -> Birth:
     threads = loaded.config.measure.threads
-    sensor = find_sensor()
+    meter = loaded.config.meter
+    sensor = find_sensor(meter=None if meter is None else meter.path)
     return Birth(
         device_class=identity.device_class,
         boot_id=facts.boot_id,

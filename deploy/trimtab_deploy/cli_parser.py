@@ -151,3 +151,15 @@ def _measure(command: argparse.ArgumentParser, *, prefix: str) -> None:
         f"--{prefix}max-process-s", dest="max_process_s", type=float, help="default: 120"
     )
     group.add_argument(f"--{prefix}threads", dest="threads", type=int, help="default: the agent's")
+    group.add_argument(
+        f"--{prefix}paced-period-ms",
+        dest="paced_period_ms",
+        type=float,
+        help="also one inference per period",
+    )
+    group.add_argument(
+        f"--{prefix}energy-windows",
+        dest="energy_windows",
+        type=int,
+        help="where the device has a sensor; default: 5 of 10 s, 0 for none",
+    )

@@ -127,6 +127,7 @@ def test_a_rollout_is_what_its_options_say() -> None:
             *("--stage", "count=1", "--stage", "ratio=1.0", "--max-p90-ratio", "1.2"),
             *("--probation-s", "5", "--probe-processes", "2", "--probe-min-runs", "20"),
             *("--probe-min-steady-s", "0.5", "--probe-warm-up-s", "0.1", "--on-failure", "stop"),
+            *("--probe-paced-period-ms", "20", "--probe-energy-windows", "0"),
         )
     )
     assert (spec.name, spec.version, spec.device_classes) == ("m", 3, ("pi", "orin"))
@@ -135,6 +136,7 @@ def test_a_rollout_is_what_its_options_say() -> None:
     assert spec.policy.probation_s == 5
     assert (spec.policy.probe.processes, spec.policy.probe.min_runs) == (2, 20)
     assert (spec.policy.probe.min_steady_s, spec.policy.probe.warm_up_s) == (0.5, 0.1)
+    assert (spec.policy.probe.paced_period_ms, spec.policy.probe.energy_windows) == (20, 0)
     assert spec.on_failure is OnFailure.STOP
 
 

@@ -70,5 +70,7 @@ def test_this_process_holds_what_it_allocated() -> None:
     after = read_status_bytes("VmHWM")
     assert before is not None
     assert after is not None
-    assert after >= read_status_bytes("VmRSS", Path("/proc"))  # type: ignore[operator]  # known on Linux
+    rss = read_status_bytes("VmRSS", Path("/proc"))
+    assert rss is not None
+    assert after + 1_000_000 >= rss  # the kernel counts in batches of pages
     assert after - before > 0 or after > 64 * 1024 * 1024
