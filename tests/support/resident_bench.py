@@ -21,6 +21,10 @@ from trimtab_protocol.lifecycle import DeploymentState
 from trimtab_protocol.messages import Presence
 
 SETTLE_S = 2.0
+IMPORTS = (
+    "import trimtab_agent.cli, trimtab_agent.lean; trimtab_agent.lean.stay_small(); "
+    "import trimtab_agent.bootstrap"
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def _time_starts(agent: AgentProcess, plane: ControlPlaneStub, count: int) -> St
     for _ in range(count):
         agent.stop()
         bare.append(_run_s("pass"))
-        imported.append(_run_s("import trimtab_agent.cli, trimtab_agent.bootstrap"))
+        imported.append(_run_s(IMPORTS))
         connected.append(_start_s(agent, plane))
     python_s = statistics.median(bare)
     return Starts(connected, python_s, statistics.median(imported) - python_s)

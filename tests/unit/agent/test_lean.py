@@ -79,6 +79,19 @@ print(ack.report_ids, Ack.__pydantic_complete__, Desired.__pydantic_complete__)
     assert _run(code).splitlines() == ["[] False False", "('a',) True False"]
 
 
+def test_the_parts_of_a_message_are_built_before_it_so_that_they_are_shared() -> None:
+    code = """
+stay_small()
+from trimtab_agent.measure.jobs import JobResult
+from trimtab_protocol.base import build_now
+from trimtab_protocol.measurement import Latency, Measurement
+from trimtab_protocol.reading import Reading
+build_now(JobResult)
+print([part.__pydantic_complete__ for part in (JobResult, Measurement, Latency, Reading)])
+"""
+    assert _run(code) == "[True, True, True, True]"
+
+
 def test_a_child_that_reports_finds_its_result_built_before_a_thread_reads_it() -> None:
     """Two threads that build one model at once get wrong answers from it."""
     code = """
