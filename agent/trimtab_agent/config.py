@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trimtab_protocol.api import DeviceCredentials
 from trimtab_protocol.base import Name, describe_validation_error
@@ -32,10 +32,14 @@ else:  # pragma: no cover - Python 3.10 only
     import tomli as tomllib
 
 
+METER_FILE = "meter.csv"
+"""Below the state folder: what arrives on a meter's topic."""
+
+
 class Section(BaseModel):
     """Frozen, and closed: an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class MqttSettings(Section):
@@ -90,7 +94,10 @@ class MeasureSettings(Section):
         lock: Taken by whoever measures on this machine, so that two never measure at once.
         max_memory_bytes: Limit of a child's private memory (RLIMIT_DATA); 0 for three quarters of
             the machine's.
-        max_job_s: A probe or trial that takes longer is killed.
+        max_job_s: A probe or trial that takes longer is killed. With an energy sensor, five windows of
+            10 s for each of two models take about four minutes of it.
+        max_samples_bytes: Raw nanoseconds of the newest measurements are kept in the state folder,
+            below `samples/`, up to this size; 0 for none.
     """
 
     threads: Annotated[int, Field(ge=1, le=256)] = 1
@@ -99,6 +106,64 @@ class MeasureSettings(Section):
     lock: str = "/tmp/trimtab-measure.lock"  # noqa: S108 - one per machine, shared by all users
     max_memory_bytes: Annotated[int, Field(ge=0)] = 0
     max_job_s: Annotated[float, Field(gt=0)] = 900.0
+    max_samples_bytes: Annotated[int, Field(ge=0)] = 8 * 1024 * 1024
+
+
+class LocalSettings(Section):
+    """The API for applications on this device, see docs/local-api.md.
+
+    Args:
+        socket: Path of the Unix socket; None for no API.
+        mode: Permissions of the socket, in octal.
+        group: Group of the socket, one that the agent is a member of; None for its own.
+        max_hold_minutes: How long an application may hold updates without a pause.
+    """
+
+    socket: str | None = None
+    mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = "0660"
+    group: str | None = None
+    max_hold_minutes: Annotated[float, Field(gt=0, le=1440)] = 60.0
+
+
+class MeterSettings(Section):
+    """A power meter outside of the device, in the place of the device's own sensor.
+
+    Args:
+        file: Lines of (time, watts) that some program appends, see energy/external.py; with a topic
+            the agent writes it itself, into the state folder if no file is named.
+        topic: MQTT topic on which the meter publishes.
+        field: Where a JSON payload holds the watts, such as "ENERGY.Power"; None for a bare number.
+        broker: "host:port" of the meter's broker; None for the agent's own, and its user.
+        username, password: For `broker`.
+    """
+
+    file: str | None = None
+    topic: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^+#]*$")] | None = None
+    field: Annotated[str, Field(min_length=1)] | None = None
+    broker: Annotated[str, Field(pattern=r"^\S+:[0-9]{1,5}$")] | None = None
+    username: str | None = None
+    password: str | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> MeterSettings:
+        if self.file is None and self.topic is None:
+            raise ValueError("name the meter's file, or its topic")
+        if self.topic is None and (self.field or self.broker):
+            raise ValueError("field and broker belong to a topic, and there is none")
+        if self.broker is None and self.username is not None:
+            raise ValueError("username and password belong to a broker, and there is none")
+        return self
+
+    @property
+    def path(self) -> Path:
+        """The file, once the settings are loaded."""
+        return Path(self.file or METER_FILE)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of `broker`; of use only where there is one."""
+        host, _, port = (self.broker or "").rpartition(":")
+        return host, int(port)
 
 
 class AgentConfig(Section):
@@ -126,6 +191,8 @@ class AgentConfig(Section):
     mqtt: MqttSettings = MqttSettings()
     fetch: FetchSettings = FetchSettings()
     measure: MeasureSettings = MeasureSettings()
+    local: LocalSettings = LocalSettings()
+    meter: MeterSettings | None = None
 
 
 class LoadedConfig(Section):
@@ -184,8 +251,20 @@ def _resolve_paths(config: AgentConfig, folder: Path) -> AgentConfig:
     if mqtt.tls_ca is not None:
         mqtt = mqtt.model_copy(update={"tls_ca": str(folder / mqtt.tls_ca)})
     measure = measure.model_copy(update={"lock": str(folder / measure.lock)})
-    changes = {"mqtt": mqtt, "measure": measure, "hooks_dir": _hooks_dir(config, folder)}
+    changes = {
+        "mqtt": mqtt,
+        "measure": measure,
+        "meter": _meter(config, folder),
+        "hooks_dir": _hooks_dir(config, folder),
+    }
     return config.model_copy(update=changes)
+
+
+def _meter(config: AgentConfig, folder: Path) -> MeterSettings | None:
+    if config.meter is None:
+        return None
+    name = config.meter.file or f"{config.state_dir}/{METER_FILE}"
+    return config.meter.model_copy(update={"file": str(folder / name)})
 
 
 def _hooks_dir(config: AgentConfig, folder: Path) -> str | None:

@@ -64,8 +64,8 @@ class Finding:
     fix: str = ""
 
 
-def _energy() -> str | NoSensor:
-    sensor = find_sensor()
+def _energy(meter: Path | None) -> str | NoSensor:
+    sensor = find_sensor(meter=meter)
     return sensor if isinstance(sensor, NoSensor) else sensor.facts().name
 
 
@@ -87,7 +87,7 @@ class Device:
     Args:
         root: Holds sys/, proc/, dev/ and etc/.
         is_32_bit: Of Python, not of the kernel: a 64-bit kernel often runs a 32-bit system.
-        energy: The name of the energy sensor, or why there is none.
+        energy: The name of the energy sensor, or why there is none; told of a configured meter.
         ask: The Raspberry Pi's firmware, where there is one.
         connect: Opens and closes a TCP connection.
     """
@@ -96,7 +96,7 @@ class Device:
     is_32_bit: bool = sys.maxsize < 2**32
     runtimes: Callable[[], tuple[RuntimeFact, ...]] = installed_runtimes
     numpy_version: Callable[[], str | None] = _numpy_version
-    energy: Callable[[], str | NoSensor] = _energy
+    energy: Callable[[Path | None], str | NoSensor] = _energy
     ask: Ask | None = None
     connect: Callable[[str, int], None] = _connect
 
@@ -116,7 +116,7 @@ def examine(device: Device, config: Path | None = None) -> tuple[Finding, ...]:
         *(_broker(device, loaded) if loaded is not None else ()),
         *_runtimes(device),
         _lock(Path(measure.lock)),
-        _sensor(device),
+        _sensor(device, loaded),
         *_state_of_the_moment(device, measure.affinity),
         *_since_start(device),
         _peak_memory(device.root),
@@ -226,11 +226,17 @@ def _lock(path: Path) -> Finding:
     return Finding(Level.OK, name, f"{path} is free")
 
 
-def _sensor(device: Device) -> Finding:
+def _sensor(device: Device, loaded: LoadedConfig | None) -> Finding:
     name, why = "energy sensor", "energy per inference is absent from every report"
-    found = device.energy()
+    meter = loaded.config.meter if loaded is not None else None
+    found = device.energy(None if meter is None else meter.path)
     if not isinstance(found, NoSensor):
         return Finding(Level.OK, name, found)
+    if meter is not None:
+        fix = "start what writes it, or take [meter] out of the configuration"
+        if meter.topic is not None:
+            fix = "sudo systemctl start trimtab-agent   # it writes what arrives on the topic"
+        return Finding(Level.ADVICE, name, found.reason, why, fix)
     counter = device.root / "sys/class/powercap/intel-rapl:0/energy_uj"
     vcio = device.root / "dev/vcio"
     fix = "nothing to type: an INA219 or INA226 in the supply line makes it measurable"

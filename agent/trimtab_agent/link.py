@@ -133,7 +133,7 @@ class PahoLink:
             max(1, round(self._settings.reconnect_max_s * jitter)),
         )
         if self._settings.tls_ca is not None:
-            client.tls_set_context(_tls_context(self._settings.tls_ca))
+            client.tls_set_context(make_tls_context(self._settings.tls_ca))
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
@@ -167,7 +167,12 @@ class PahoLink:
         self._put_event(Received(message.topic, bytes(message.payload)))
 
 
-def _tls_context(ca_path: str) -> ssl.SSLContext:
+def make_tls_context(ca_path: str) -> ssl.SSLContext:
+    """TLS that trusts one CA file.
+
+    Raises:
+        ConfigError: The file cannot be used.
+    """
     try:
         return ssl.create_default_context(cafile=ca_path)
     except (OSError, ssl.SSLError) as error:

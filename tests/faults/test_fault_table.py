@@ -171,7 +171,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def live(strike: Strike) -> AgentRig:
     """A life of the agent, from its start to the end of the update."""
     rig = AgentRig(strike.root, strike)
-    rig.children, rig.clock.wall_jump_s = MortalChildren(), SOME_DAY_S
+    rig.children, rig.clock.jumped_s = MortalChildren(), SOME_DAY_S
     rig.start(strike)
     if strike.state in SPOILED:
         rig.children.verdicts[f"{CANDIDATE}:{SPOILED[strike.state]}"] = (C.MODEL_GOLDEN, "other")

@@ -62,7 +62,7 @@ def _lose_broker(rig: AgentRig) -> None:
 
 def _reconnect(rig: AgentRig) -> None:
     rig.delivery.is_silent = False
-    rig.tools.bench.on_connected(rig.clock.now())
+    rig.tools.bench.on_connected(rig.clock.monotonic_s())
 
 
 def _next_chunk(rig: AgentRig) -> tuple[str, int, bytes]:
@@ -103,7 +103,7 @@ def _reverse_chunks(rig: AgentRig) -> None:
 
 def _jump(seconds: float) -> Callable[[AgentRig], None]:
     def strike(rig: AgentRig) -> None:
-        rig.clock.wall_jump_s += seconds
+        rig.clock.jump(seconds)
 
     return strike
 

@@ -43,10 +43,11 @@ class Client:
 
 
 class MqttStub:
-    """Listens on a free port; `reason` other than 0 refuses."""
+    """Listens on a free port; `reason` other than 0 refuses, and may refuse only to subscribe."""
 
-    def __init__(self, reason: int = 0) -> None:
+    def __init__(self, reason: int = 0, *, may_subscribe: bool = True) -> None:
         self.reason = reason
+        self._may_subscribe = may_subscribe
         self.clients: list[Client] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
@@ -103,7 +104,8 @@ class MqttStub:
                 connection.sendall(_packet(CONNACK, bytes([0, self.reason]) + self._none(client)))
             elif kind == SUBSCRIBE:
                 client.subscriptions += _filters(body, client.level)
-                codes = bytes(qos for _, qos in _filters(body, client.level))
+                granted = [qos for _, qos in _filters(body, client.level)]
+                codes = bytes(qos if self._may_subscribe else 0x80 for qos in granted)
                 connection.sendall(_packet(SUBACK, body[:2] + self._none(client) + codes))
             elif kind == PUBLISH:
                 self._on_publish(connection, client, flags, body)

@@ -73,7 +73,7 @@ class Strike:
         self._pass_point(self.rig, "turn", self.root)
         if self.began_s is None or self.is_over:
             return
-        if self.rig.clock.now() - self.began_s >= self.fault.lasts_s:
+        if self.rig.clock.monotonic_s() - self.began_s >= self.fault.lasts_s:
             self.is_over = True
             self.fault.end(self.rig)
 
@@ -131,7 +131,10 @@ class Strike:
         self.points += 1
         if self.has_struck or self.points <= self.point:
             return
-        self.began_s, self.where = rig.clock.now(), f"point {self.point}: {step} {path.name}"
+        self.began_s, self.where = (
+            rig.clock.monotonic_s(),
+            f"point {self.point}: {step} {path.name}",
+        )
         self.fault.strike(rig)
         if self.fault.is_power_lost:
             self._unsynced.lose(are_changes_lost=self.are_changes_lost)
@@ -169,7 +172,7 @@ def carry_through(rig: AgentRig, strike: Strike) -> None:
             return
         rig.clock.pass_time(1.0)
         with contextlib.suppress(StorageError):
-            rig.tools.bench.on_tick(rig.clock.now())
+            rig.tools.bench.on_tick(rig.clock.monotonic_s())
     raise AssertionError(f"{MAX_TURNS} turns, and still {rig.state()}; {strike.where}")
 
 

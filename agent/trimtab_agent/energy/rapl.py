@@ -42,7 +42,7 @@ class Rapl:
 
     def facts(self) -> SensorFacts:
         """The scope is the CPU package: no memory, disk or power supply."""
-        return SensorFacts(f"rapl:{len(self._domains)} package(s)", "package", 0.001)
+        return SensorFacts(f"rapl:{len(self._domains)} package(s)", "package", resolution_mj=0.001)
 
     def read_mj(self) -> float:
         """Sum over packages.
@@ -58,9 +58,9 @@ class Rapl:
             ) from error
 
 
-def open_rapl(sys_root: Path = Path("/sys")) -> Rapl | NoSensor:
+def open_rapl(root: Path = Path("/")) -> Rapl | NoSensor:
     """Find the package domains, or say why there are none."""
-    folder = sys_root / "class/powercap"
+    folder = root / "sys/class/powercap"
     if not folder.is_dir():
         return NoSensor("no RAPL: /sys/class/powercap is absent")
     zones = [path for path in sorted(folder.glob("intel-rapl:*")) if path.name.count(":") == 1]

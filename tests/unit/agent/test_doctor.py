@@ -41,7 +41,7 @@ def device(root: Path) -> Device:
         is_32_bit=False,
         runtimes=lambda: (ONNX,),
         numpy_version=lambda: "2.1.0",
-        energy=lambda: "ina3221",
+        energy=lambda _meter: "ina3221",
         connect=accept,
     )
 
@@ -80,7 +80,7 @@ def test_a_device_that_has_everything_is_healthy(tmp_path: Path, pi: Device) -> 
 
 
 def test_advice_alone_is_healthy(pi: Device) -> None:
-    findings = examine(replace(pi, energy=lambda: NoSensor("none")))
+    findings = examine(replace(pi, energy=lambda _meter: NoSensor("none")))
     assert Level.ADVICE in {one.level for one in findings}
     assert is_healthy(findings)
 
@@ -103,7 +103,7 @@ def test_whatever_is_not_well_comes_with_its_reason_and_its_remedy(
     bare = Device(
         root=board(tmp_path),
         runtimes=lambda: (),
-        energy=lambda: NoSensor("no energy sensor"),
+        energy=lambda _meter: NoSensor("no energy sensor"),
         ask=lambda _: "VCHI initialization failed",
     )
     findings = examine(bare)
@@ -173,14 +173,46 @@ def test_a_lock_in_a_folder_that_is_not_there_is_missing(tmp_path: Path, pi: Dev
 
 
 def test_counters_for_root_only_come_with_the_command_that_opens_them(tmp_path: Path) -> None:
-    laptop = replace(device(boards.laptop(tmp_path)), energy=lambda: NoSensor("root only"))
+    laptop = replace(device(boards.laptop(tmp_path)), energy=lambda _meter: NoSensor("root only"))
     found = named(examine(laptop), "energy sensor")
     assert found.level is Level.ADVICE
     assert "chmod a+r /sys/class/powercap" in found.fix
 
 
+@pytest.mark.parametrize(
+    ("lines", "fix"), [('file = "power.csv"', "start what writes it"), ('topic = "t"', "systemctl")]
+)
+def test_a_configured_meter_that_is_not_there_is_named_with_its_remedy(
+    tmp_path: Path, pi: Device, lines: str, fix: str
+) -> None:
+    config = write_config(tmp_path / "config")
+    config.write_text(config.read_text() + f"[meter]\n{lines}\n")
+    found = named(examine(replace(pi, energy=Device().energy), config), "energy sensor")
+    assert (found.level, fix in found.fix) == (Level.ADVICE, True)
+    assert ".csv cannot be read: No such file" in found.found
+
+
+def test_a_configured_meter_that_is_there_is_the_sensor(tmp_path: Path, pi: Device) -> None:
+    config = write_config(tmp_path / "config")
+    config.write_text(config.read_text() + '[meter]\nfile = "power.csv"\n')
+    (config.parent / "power.csv").write_text("1,2\n")
+    found = named(examine(replace(pi, energy=Device().energy), config), "energy sensor")
+    assert (found.level, found.found) == (Level.OK, "external:power.csv")
+
+
+def test_the_command_asks_the_firmware_of_a_pi(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "vcgencmd"
+    program.write_text("#!/bin/sh\necho throttled=0x10000\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    cli.main(["doctor"])
+    assert "since the last start there has been: under-voltage" in capsys.readouterr().out
+
+
 def test_a_board_without_any_sensor_is_told_what_to_buy(pi: Device) -> None:
-    found = named(examine(replace(pi, energy=lambda: NoSensor("none"))), "energy sensor")
+    found = named(examine(replace(pi, energy=lambda _meter: NoSensor("none"))), "energy sensor")
     assert "INA219" in found.fix
 
 

@@ -17,7 +17,7 @@ RANGE_UJ = 262_143_328_850
 def add_zone(
     root: Path, zone: str, name: str, energy_uj: int = 0, range_uj: int = RANGE_UJ
 ) -> Path:
-    folder = root / "class" / "powercap" / zone
+    folder = root / "sys" / "class" / "powercap" / zone
     folder.mkdir(parents=True)
     (folder / "name").write_text(name + "\n")
     (folder / "energy_uj").write_text(f"{energy_uj}\n")
@@ -97,7 +97,7 @@ def test_without_powercap_the_reason_says_so(tmp_path: Path) -> None:
 
 def test_zones_without_a_package_are_no_sensor(tmp_path: Path) -> None:
     add_zone(tmp_path, "intel-rapl:0", "psys")
-    (tmp_path / "class" / "powercap" / "intel-rapl:1").mkdir()
+    (tmp_path / "sys" / "class" / "powercap" / "intel-rapl:1").mkdir()
     assert "no package" in reason(tmp_path)
 
 

@@ -1,0 +1,90 @@
+"""A thread that reads a sensor at most ten times a second and keeps the points.
+
+It runs in the measuring child. Where the agent may use more cores than the worker, the caller
+pins it elsewhere. The first failure ends the recording and is kept for whoever asks for energy.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from trimtab_agent.energy.base import EnergySensor, Point, Series
+from trimtab_protocol.errors import StorageError
+
+CATCH_UP_INTERVALS = 5.0
+"""How many intervals a meter outside may lag behind before it counts as silent."""
+
+
+class Recording:
+    """A sensor's points from entering to leaving the `with` block."""
+
+    def __init__(self, sensor: EnergySensor) -> None:
+        self._sensor = sensor
+        self._interval_s = sensor.facts().interval_s
+        self._points: list[Point] = []
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._failure: StorageError | None = None
+        self._thread = threading.Thread(target=self._run, name="energy-recording", daemon=True)
+
+    def __enter__(self) -> Recording:
+        self._take()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def points_until(self, end_s: float) -> Sequence[Point]:
+        """All points, once there is one at or after an instant; waits for a meter that lags.
+
+        Raises:
+            StorageError: The sensor failed since the recording began.
+        """
+        deadline_s = time.monotonic() + CATCH_UP_INTERVALS * self._interval_s
+        while True:
+            self._take()
+            with self._lock:
+                if self._failure is not None:
+                    raise self._failure
+                points = tuple(self._points)
+            if (points and points[-1].at_s >= end_s) or time.monotonic() > deadline_s:
+                return points
+            time.sleep(self._interval_s / 2)
+
+    def mark(self) -> None:
+        """Read now, at the edge of a window; so a failure shows before the next one begins.
+
+        Raises:
+            StorageError: The sensor failed, now or before.
+        """
+        self._take()
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._interval_s):
+            self._take()
+
+    def _take(self) -> None:
+        with self._lock:
+            if self._failure is not None:
+                return
+            try:
+                if isinstance(self._sensor, Series):
+                    self._points.extend(self._sensor.read_points())
+                else:
+                    energy_mj = self._sensor.read_mj()
+                    self._points.append(Point(time.monotonic(), energy_mj))
+            except StorageError as error:
+                self._failure = error
