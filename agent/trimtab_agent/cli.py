@@ -44,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """The resident agent; ends with SIGTERM or SIGINT."""
+    from trimtab_agent.lean import stay_small  # noqa: PLC0415
+
+    stay_small()  # before pydantic and paho are imported
     from trimtab_agent import bootstrap  # noqa: PLC0415 - `--help` and `status` need no paho
     from trimtab_agent.config import load_config  # noqa: PLC0415
     from trimtab_agent.events import Stop  # noqa: PLC0415
@@ -63,16 +66,29 @@ def run(arguments: argparse.Namespace) -> int:
 
 def measure(arguments: argparse.Namespace) -> int:
     """Measure a model file on this machine, without any broker."""
-    from trimtab_agent.by_hand import measure_file, render_measured  # noqa: PLC0415
+    from trimtab_agent.by_hand import measure_file, settings_by_hand  # noqa: PLC0415
+    from trimtab_agent.tables import ProgressBar, render_measured  # noqa: PLC0415
+    from trimtab_protocol.measurement import MeasureSpec  # noqa: PLC0415
 
-    found = measure_file(
-        arguments.model,
-        threads=arguments.threads,
+    spec = MeasureSpec(
         processes=arguments.processes,
         min_steady_s=arguments.seconds,
-        is_spinning_allowed=arguments.spinning,
+        paced_period_ms=arguments.paced_ms,
+        energy_windows=0 if arguments.no_energy else arguments.energy_windows,
         is_profiled=arguments.profile,
+    )
+    settings = settings_by_hand(
+        threads=arguments.threads,
+        is_spinning_allowed=arguments.spinning,
+        samples_dir=arguments.samples,
+        meter=arguments.meter,
+    )
+    found = measure_file(
+        arguments.model,
+        spec,
+        settings=settings,
         against=arguments.against,
+        on_progress=ProgressBar(),
     )
     if not arguments.json:
         print(render_measured(found))
@@ -119,7 +135,27 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--against", type=Path, metavar="OTHER", help="measure this file too, interleaved"
     )
+    one.add_argument(
+        "--paced-ms",
+        type=_between(1, 60_000, float),
+        metavar="T",
+        help="also time one inference per T milliseconds, as an application with a frame rate does",
+    )
     one.add_argument("--profile", action="store_true", help="which operators take the time")
+    one.add_argument(
+        "--energy-windows",
+        type=_between(1, 50, int),
+        default=5,
+        metavar="N",
+        help="windows of load where there is a sensor (default 5, of 10 s and more)",
+    )
+    one.add_argument(
+        "--meter", type=Path, metavar="FILE", help="of a power meter outside: lines of time, watts"
+    )
+    one.add_argument("--no-energy", action="store_true", help="leave the energy windows out")
+    one.add_argument(
+        "--samples", type=Path, metavar="DIR", help="keep raw nanoseconds here, as .npy files"
+    )
     one.add_argument("--spinning", action="store_true", help="let idle runtime threads spin")
     one.add_argument("--json", action="store_true")
     one.set_defaults(command=measure)

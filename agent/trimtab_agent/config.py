@@ -39,7 +39,7 @@ METER_FILE = "meter.csv"
 class Section(BaseModel):
     """Frozen, and closed: an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class MqttSettings(Section):
@@ -94,7 +94,10 @@ class MeasureSettings(Section):
         lock: Taken by whoever measures on this machine, so that two never measure at once.
         max_memory_bytes: Limit of a child's private memory (RLIMIT_DATA); 0 for three quarters of
             the machine's.
-        max_job_s: A probe or trial that takes longer is killed.
+        max_job_s: A probe or trial that takes longer is killed. With an energy sensor, five windows of
+            10 s for each of two models take about four minutes of it.
+        max_samples_bytes: Raw nanoseconds of the newest measurements are kept in the state folder,
+            below `samples/`, up to this size; 0 for none.
     """
 
     threads: Annotated[int, Field(ge=1, le=256)] = 1
@@ -103,6 +106,23 @@ class MeasureSettings(Section):
     lock: str = "/tmp/trimtab-measure.lock"  # noqa: S108 - one per machine, shared by all users
     max_memory_bytes: Annotated[int, Field(ge=0)] = 0
     max_job_s: Annotated[float, Field(gt=0)] = 900.0
+    max_samples_bytes: Annotated[int, Field(ge=0)] = 8 * 1024 * 1024
+
+
+class LocalSettings(Section):
+    """The API for applications on this device, see docs/local-api.md.
+
+    Args:
+        socket: Path of the Unix socket; None for no API.
+        mode: Permissions of the socket, in octal.
+        group: Group of the socket, one that the agent is a member of; None for its own.
+        max_hold_minutes: How long an application may hold updates without a pause.
+    """
+
+    socket: str | None = None
+    mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = "0660"
+    group: str | None = None
+    max_hold_minutes: Annotated[float, Field(gt=0, le=1440)] = 60.0
 
 
 class MeterSettings(Section):
@@ -171,6 +191,7 @@ class AgentConfig(Section):
     mqtt: MqttSettings = MqttSettings()
     fetch: FetchSettings = FetchSettings()
     measure: MeasureSettings = MeasureSettings()
+    local: LocalSettings = LocalSettings()
     meter: MeterSettings | None = None
 
 

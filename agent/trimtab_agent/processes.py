@@ -7,7 +7,6 @@ the resident leaves one behind.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -20,12 +19,12 @@ ENVIRONMENT_DENIED = ("PYTHONSTARTUP",)
 
 
 def start_module(
-    module: str, arguments: list[str], *, stderr_path: Path
+    module: str, arguments: list[str], *, stderr_path: Path, pass_fds: tuple[int, ...] = ()
 ) -> subprocess.Popen[bytes]:
     """Start `python -m module` in its own process group; its output goes to a file.
 
     Its temporary files lie beside that file, so that whoever removes the folder removes them too,
-    even if the child was killed.
+    even if the child was killed. It inherits `pass_fds` and no other descriptor.
     """
     environment = {k: v for k, v in os.environ.items() if k not in ENVIRONMENT_DENIED}
     environment["ORT_DISABLE_TELEMETRY"] = "1"
@@ -38,6 +37,7 @@ def start_module(
             stderr=stderr,
             env=environment,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
 
 
@@ -57,6 +57,8 @@ def die_with_parent(parent_pid: int) -> None:
         parent_pid: Who the parent should be. Between fork and this call it may have died, and then
             no signal would ever come.
     """
+    import ctypes  # noqa: PLC0415 - only children call this; the resident stays smaller without
+
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:

@@ -101,6 +101,16 @@ def _add_rollout(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     create.add_argument("--max-failed-ratio", type=float, default=0.0, help="default: 0")
     create.add_argument("--deadline-s", type=float, default=3600.0, help="of a stage; 3600")
     create.add_argument("--probation-s", type=float, default=60.0, help="default: 60")
+    create.add_argument(
+        "--heartbeat-timeout-s",
+        type=float,
+        help="a device goes back if an application falls silent in probation for so long",
+    )
+    create.add_argument(
+        "--max-app-p90-ratio",
+        type=float,
+        help="a device goes back if an application's own p90 grows by more than this",
+    )
     create.add_argument("--on-failure", choices=("roll_back", "stop"), default="roll_back")
     create.add_argument("--max-fetch-bytes-per-s", type=int, help="rate cap per device")
     create.add_argument("--wait", action="store_true", help="until it has ended; 3 if it failed")
@@ -151,3 +161,15 @@ def _measure(command: argparse.ArgumentParser, *, prefix: str) -> None:
         f"--{prefix}max-process-s", dest="max_process_s", type=float, help="default: 120"
     )
     group.add_argument(f"--{prefix}threads", dest="threads", type=int, help="default: the agent's")
+    group.add_argument(
+        f"--{prefix}paced-period-ms",
+        dest="paced_period_ms",
+        type=float,
+        help="also one inference per period",
+    )
+    group.add_argument(
+        f"--{prefix}energy-windows",
+        dest="energy_windows",
+        type=int,
+        help="where the device has a sensor; default: 5 of 10 s, 0 for none",
+    )

@@ -34,7 +34,10 @@ P90_SHARE = 0.8
 SIZE_SHARE = 1 / 8
 MAX_DROP = 0.005
 MAX_TRIALS = 3
-MEASURE = ("--processes", "5", "--min-runs", "500", "--min-steady-s", "0.4", "--warm-up-s", "0.2")
+MEASURE = (
+    *("--processes", "5", "--min-runs", "500", "--min-steady-s", "0.4", "--warm-up-s", "0.2"),
+    *("--energy-windows", "0"),  # both devices of the demo are one machine
+)
 PROBE = tuple(
     word.replace("--", "--probe-") for word in MEASURE
 )  # the same effort on the device before an activation

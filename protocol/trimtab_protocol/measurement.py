@@ -32,6 +32,11 @@ class MeasureSpec(WireModel):
         warm_up_s: Seconds of warm-up per process, at least (and at least 10 runs).
         max_process_s: A process that takes longer is killed and the measurement fails.
         threads: Intra-operator threads; None for the agent's own setting.
+        paced_period_ms: Also time one inference per so many milliseconds, as an application with a
+            frame rate does; None for back-to-back runs only.
+        paced_runs: Timed runs at that pace, per process.
+        energy_windows: Windows of load, each between two idle ones; 0 for no figure of energy.
+        energy_window_s: Seconds per window, at least; a slow sensor lengthens it.
         is_profiled: Also take an operator profile, in a process of its own.
     """
 
@@ -41,6 +46,10 @@ class MeasureSpec(WireModel):
     warm_up_s: Annotated[float, Field(ge=0, le=120)] = 1.0
     max_process_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    paced_period_ms: Annotated[float, Field(ge=1, le=60_000)] | None = None
+    paced_runs: Annotated[int, Field(ge=11, le=100_000)] = 64
+    energy_windows: Annotated[int, Field(ge=0, le=50)] = 5
+    energy_window_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     is_profiled: bool = False
 
 
@@ -112,7 +121,7 @@ class WarmUp(WireModel):
 
 
 class Latency(WireModel):
-    """Steady back-to-back latency: medians over processes, intervals by bootstrap over processes.
+    """Latency of one kind of runs: medians over processes, intervals by bootstrap over processes.
 
     A percentile over too few runs is absent, see MIN_RUNS_FOR_PERCENTILE.
     """
@@ -125,6 +134,20 @@ class Latency(WireModel):
     p99_ms: Reading
     max_ms: Reading
     cpu_ms: Reading = Field(description="CPU time of all threads per inference")
+    mad_ms: Reading | None = Field(
+        default=None, description="median absolute deviation of single runs from their median"
+    )
+    outliers: int | None = Field(
+        default=None, description="runs above the median by more than five MAD; none is removed"
+    )
+
+
+class PacedLatency(WireModel):
+    """One inference per period: caches cool down and clocks drop between the runs."""
+
+    period_ms: float
+    latency: Latency
+    late: int = Field(default=0, description="runs that began late: the one before still ran")
 
 
 class Memory(WireModel):
@@ -136,6 +159,16 @@ class Memory(WireModel):
         description="VmHWM with the runtime imported and no model loaded"
     )
     over_baseline_bytes: Reading
+    inference_peak_bytes: Reading | None = Field(
+        default=None, description="VmHWM since the model was loaded"
+    )
+    rss_bytes: Reading | None = Field(default=None, description="after the timed runs")
+    pss_bytes: Reading | None = Field(
+        default=None, description="as rss, shared pages divided by the processes that share them"
+    )
+    uss_bytes: Reading | None = Field(default=None, description="pages of this process alone")
+    baseline_pss_bytes: Reading | None = None
+    baseline_uss_bytes: Reading | None = None
 
 
 class SensorKind(str, Enum):
@@ -256,11 +289,15 @@ class Measurement(WireModel):
     warm_up: WarmUp
     latency: Latency
     memory: Memory
+    paced: PacedLatency | None = None
     energy: Energy
     stability: Stability
     stability_reasons: tuple[str, ...] = ()
     heat: Heat | None = None
     operators: OperatorProfile | None = None
+    are_samples_kept: bool = Field(
+        default=False, description="raw nanoseconds lie on the device, in a folder of this id"
+    )
     started_at: UnixTime
     duration_s: float
 

@@ -7,6 +7,7 @@ broker serves as well as one that speaks MQTT 5.
 from __future__ import annotations
 
 from enum import Enum
+from functools import cache
 from typing import Annotated, Literal, TypeVar, Union
 
 from pydantic import Field, TypeAdapter
@@ -86,7 +87,12 @@ class Policy(WireModel):
         probation_s: Time that an artifact must stay healthy after activation.
         max_fetch_bytes_per_s: Rate cap of the delivery; None for none.
         expires_at: Do not begin after this time; None for never.
-        max_starts: So many starts of the agent within probing or probation are a crash loop.
+        max_starts: So many starts of the agent within probing or probation, or of an application
+            within probation after its first, are a crash loop.
+        heartbeat_timeout_s: An application that sends heartbeats and in probation sends none with
+            the new artifact for so long brings the last good one back; None to not look at it.
+        max_app_p90_ratio: So does one whose own p90 in probation is surely above this multiple of
+            its p90 with the incumbent; None to not look at it.
         max_probe_s, max_probe_bytes: Bounds of the probing child; they only tighten the agent's own,
             which hold alone where one is None.
     """
@@ -97,6 +103,8 @@ class Policy(WireModel):
     max_fetch_bytes_per_s: Annotated[int, Field(ge=1024)] | None = None
     expires_at: UnixTime | None = None
     max_starts: Annotated[int, Field(ge=1, le=100)] = 3
+    heartbeat_timeout_s: Annotated[float, Field(gt=0, le=86400)] | None = None
+    max_app_p90_ratio: Annotated[float, Field(gt=0)] | None = None
     max_probe_s: Annotated[float, Field(gt=0, le=86400)] | None = None
     max_probe_bytes: Annotated[int, Field(ge=1024 * 1024)] | None = None
 
@@ -200,13 +208,10 @@ class EventReport(ReportBase):
 Report = Annotated[Union[TrialReport, DeploymentReport, EventReport], Field(discriminator="kind")]
 
 
-class ReportEnvelope(WireModel):
-    """Reads any report by its kind: `ReportEnvelope.model_validate({"report": …})`."""
-
-    report: Report
-
-
-_ANY_REPORT: TypeAdapter[TrialReport | DeploymentReport | EventReport] = TypeAdapter(Report)
+@cache
+def _any_report() -> TypeAdapter[TrialReport | DeploymentReport | EventReport]:
+    """Made when the first report is read: it takes a megabyte, and few agents ever read one."""
+    return TypeAdapter(Report)
 
 
 class Ack(Message):
@@ -244,7 +249,7 @@ def parse_report(payload: bytes | str) -> TrialReport | DeploymentReport | Event
     Raises:
         ProtocolError: As `parse_message`.
     """
-    return parse_versioned(_ANY_REPORT, payload, what="report")
+    return parse_versioned(_any_report(), payload, what="report")
 
 
 def encode(message: WireModel) -> bytes:

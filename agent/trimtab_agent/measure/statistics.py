@@ -16,7 +16,7 @@ import random
 import statistics
 from collections.abc import Sequence
 
-from trimtab_agent.measure.jobs import WorkerResult
+from trimtab_agent.measure.jobs import TimedRuns
 from trimtab_protocol.measurement import MIN_RUNS_FOR_PERCENTILE, Stability, ThrottleEvent
 from trimtab_protocol.reading import Reading, absent, known
 
@@ -31,8 +31,8 @@ CONTENDED_SWITCHES_PER_S = 100.0
 CONTENDED_WALL_RATIO = 1.1
 
 
-def percentile_reading(results: Sequence[WorkerResult], percentile: int, seed: int = 0) -> Reading:
-    """A latency percentile in milliseconds over several processes."""
+def percentile_reading(results: Sequence[TimedRuns], percentile: int, seed: int = 0) -> Reading:
+    """A latency percentile in milliseconds over several processes, one row of each."""
     needed = MIN_RUNS_FOR_PERCENTILE[percentile]
     fewest = min(row.runs for row in results)
     if fewest < needed:
@@ -44,8 +44,8 @@ def percentile_reading(results: Sequence[WorkerResult], percentile: int, seed: i
 
 
 def ratio_reading(
-    candidates: Sequence[WorkerResult],
-    incumbents: Sequence[WorkerResult],
+    candidates: Sequence[TimedRuns],
+    incumbents: Sequence[TimedRuns],
     percentile: int,
     seed: int = 0,
 ) -> Reading:
@@ -71,6 +71,11 @@ def ratio_reading(
     return known(value, min(low, value), max(high, value))
 
 
+def known_ms(value_ns: float) -> Reading:
+    """Nanoseconds as a reading in milliseconds."""
+    return known(value_ns / NS_PER_MS)
+
+
 def median_ms(values_ns: Sequence[float]) -> Reading:
     """Median of a phase over processes, in milliseconds."""
     return known(statistics.median(values_ns) / NS_PER_MS)
@@ -83,7 +88,7 @@ def median_bytes(values: Sequence[int | None], reason: str) -> Reading:
 
 
 def judge_stability(
-    results: Sequence[WorkerResult], threads: int, throttling: Sequence[ThrottleEvent] = ()
+    results: Sequence[TimedRuns], threads: int, throttling: Sequence[ThrottleEvent] = ()
 ) -> tuple[Stability, tuple[str, ...]]:
     """How far the figures may be trusted; the gravest finding names the verdict."""
     throttled = [
@@ -97,16 +102,16 @@ def judge_stability(
     return findings[0][0], tuple(text for _, text in findings)
 
 
-def _contention(results: Sequence[WorkerResult], threads: int) -> list[tuple[Stability, str]]:
+def _contention(results: Sequence[TimedRuns], threads: int) -> list[tuple[Stability, str]]:
     found = []
-    seconds = sum(row.steady_ns for row in results) / 1e9
+    seconds = sum(row.wall_ns for row in results) / 1e9
     switches_per_s = sum(row.involuntary_switches for row in results) / max(seconds, 1e-9)
     if switches_per_s > CONTENDED_SWITCHES_PER_S:
         found.append(
             (Stability.CONTENDED, f"the CPU was taken away {switches_per_s:.0f} times a second")
         )
     cpu_ns = sum(row.cpu_ns_per_run * row.runs for row in results)
-    wall_ns = sum(row.steady_ns for row in results)
+    wall_ns = sum(row.wall_ns for row in results)
     if threads == 1 and cpu_ns > 0 and wall_ns / cpu_ns > CONTENDED_WALL_RATIO:
         found.append(
             (Stability.CONTENDED, f"wall time is {wall_ns / cpu_ns:.2f} times the CPU time")
@@ -114,7 +119,7 @@ def _contention(results: Sequence[WorkerResult], threads: int) -> list[tuple[Sta
     return found
 
 
-def _drift(results: Sequence[WorkerResult]) -> list[tuple[Stability, str]]:
+def _drift(results: Sequence[TimedRuns]) -> list[tuple[Stability, str]]:
     ratios = [row.second_half_median_ns / row.first_half_median_ns for row in results]
     drift = statistics.median(ratios) - 1.0
     if abs(drift) <= DRIFT_RATIO:
@@ -122,7 +127,7 @@ def _drift(results: Sequence[WorkerResult]) -> list[tuple[Stability, str]]:
     return [(Stability.DRIFTING, f"the second half of the runs differs by {drift:+.1%}")]
 
 
-def _noise(results: Sequence[WorkerResult]) -> list[tuple[Stability, str]]:
+def _noise(results: Sequence[TimedRuns]) -> list[tuple[Stability, str]]:
     found = []
     medians = [row.percentiles[50].value_ns for row in results]
     if len(medians) > 1:

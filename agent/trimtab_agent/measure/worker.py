@@ -1,8 +1,9 @@
-"""One fresh process that runs one model: `python -m trimtab_agent.measure.worker JOB RESULT PARENT`.
+"""One fresh process that runs one model: `python -m trimtab_agent.measure.worker JOB SOCKET PARENT`.
 
 The order is the protocol: threads and affinity before the import, phases of the cold start, golden
-vectors, warm-up until it converges, then timed runs with nothing but the inference in the timer.
-Raw nanoseconds stay here; what goes out are percentiles with block-bootstrap replicates of them.
+vectors, warm-up until it converges. Then it says so, and does what it is told, one command after
+the other, until it is told to finish. In between it sleeps: nothing of it takes the CPU from the
+other model of a comparison.
 """
 
 from __future__ import annotations
@@ -12,76 +13,161 @@ import time
 
 STARTED_AT_NS = time.monotonic_ns()
 
-import gc  # noqa: E402 - the first statement of the process takes the time
-import resource  # noqa: E402
+import resource  # noqa: E402 - the first statement of the process takes the time
+import socket  # noqa: E402
 import sys  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
-from trimtab_agent.measure.jobs import PercentileRow, WorkerJob, WorkerResult  # noqa: E402
+from trimtab_agent.measure.jobs import (  # noqa: E402
+    Action,
+    Answer,
+    Command,
+    ProcessMemory,
+    WorkerJob,
+    WorkerResult,
+)
 from trimtab_agent.measure.process_memory import (  # noqa: E402
-    read_involuntary_switches,
+    read_footprint,
     read_status_bytes,
     reset_peak,
 )
+from trimtab_agent.measure.timing import (  # noqa: E402
+    Samples,
+    WarmedUp,
+    run_burst,
+    run_for,
+    run_paced,
+    warm_up,
+)
 from trimtab_agent.processes import die_with_parent  # noqa: E402
 from trimtab_protocol.errors import ErrorCode, ModelError, TrimtabError  # noqa: E402
-from trimtab_protocol.measurement import MIN_RUNS_FOR_PERCENTILE  # noqa: E402
 
 if TYPE_CHECKING:
     import numpy
 
     from trimtab_agent.runtimes.base import LoadedModel
 
-MAX_RUNS = 20_000
-MIN_WARM_UP_RUNS = 10
-MAX_WARM_UP_RUNS = 500
-MAX_WARM_UP_S = 30.0
-CONVERGED_RATIO = 0.02
-CONVERGENCE_BLOCK = 10
-CONVERGENCE_BLOCK_NS = 20_000_000  # a block of a fast model lasts at least this long
-MAX_CONVERGENCE_BLOCK = 400
-REPLICATES = 100
 
-Infer = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model that is ready, and what it took to get there."""
-
-    model: LoadedModel
-    facts: dict[str, Any]
-
-
-def run_worker(job: WorkerJob) -> WorkerResult:
-    """Do the job.
+class Worker:
+    """A model that is loaded, checked and warm, and what was found out about it.
 
     Raises:
         ModelError: The model does not load, run or compute what its golden vectors say.
     """
-    _confine(job)
-    loaded = _load(job)
-    infer = loaded.model.bind(_feeds(job, loaded.model))
-    started_ns = time.perf_counter_ns()
-    infer()
-    facts = loaded.facts | {"first_inference_ns": time.perf_counter_ns() - started_ns}
-    if job.golden is not None:
-        from trimtab_agent.measure.golden import check_golden  # noqa: PLC0415 - needs numpy
 
-        check_golden(loaded.model, job.golden)
-        infer = loaded.model.bind(_feeds(job, loaded.model))
-    if job.is_timed:
-        facts |= _warm_up(infer, job.warm_up_s)
-        facts |= _time_steady(infer, job)
-    facts.setdefault("peak_bytes", read_status_bytes("VmHWM", Path(job.proc_root)))
-    return WorkerResult(**facts)
+    def __init__(self, job: WorkerJob) -> None:
+        self._job = job
+        self._proc = Path(job.proc_root)
+        self._burst = Samples(self._proc)
+        self._paced = Samples(self._proc)
+        confine(job)
+        self._facts: dict[str, Any] = {}
+        self._memory: dict[str, int | None] = {}
+        self._model = self._load()
+        self._infer = self._model.bind(_feeds(job, self._model))
+        started_ns = time.perf_counter_ns()
+        self._infer()
+        self._facts["first_inference_ns"] = time.perf_counter_ns() - started_ns
+        if job.golden is not None:
+            from trimtab_agent.measure.golden import check_golden  # noqa: PLC0415 - needs numpy
+
+            check_golden(self._model, job.golden)
+            self._infer = self._model.bind(_feeds(job, self._model))
+        self._warmed_up = warm_up(self._infer, job.warm_up_s) if job.is_warmed_up else None
+
+    def obey(self, command: Command) -> Answer:
+        """Do one command.
+
+        Raises:
+            ModelError: The model failed at it.
+        """
+        started_s, runs, result = time.monotonic(), 0, None
+        if command.action is Action.BURST:
+            runs = run_burst(self._infer, self._burst, command.runs, command.seconds)
+        elif command.action is Action.PACED:
+            period_ns = round(command.period_ms * 1e6)
+            runs = run_paced(self._infer, self._paced, period_ns, command.runs)
+        elif command.action is Action.LOAD:
+            runs = run_for(self._infer, command.seconds)
+        ended_s = time.monotonic()
+        if command.action is Action.FINISH:
+            result = self._finish()
+        return Answer(started_s=started_s, ended_s=ended_s, runs=runs, result=result)
+
+    def _load(self) -> LoadedModel:
+        from trimtab_agent.runtimes.table import RUNTIMES  # noqa: PLC0415 - part of the import
+
+        job = self._job
+        started_ns = time.perf_counter_ns()
+        runtime = RUNTIMES[job.runtime]()
+        imported_ns = time.perf_counter_ns()
+        footprint = read_footprint(self._proc)
+        reset_peak(self._proc)
+        baseline_bytes = read_status_bytes("VmHWM", self._proc)
+        load_started_ns = time.perf_counter_ns()
+        model = runtime.load(
+            Path(job.model_path), job.threads, is_spinning_allowed=job.is_spinning_allowed
+        )
+        load_ns = time.perf_counter_ns() - load_started_ns
+        load_peak_bytes = read_status_bytes("VmHWM", self._proc)
+        self._is_peak_reset = reset_peak(self._proc)
+        identity = runtime.identity()
+        self._memory = {
+            "baseline_bytes": baseline_bytes,
+            "baseline_pss_bytes": footprint.pss_bytes if footprint else None,
+            "baseline_uss_bytes": footprint.uss_bytes if footprint else None,
+            "load_peak_bytes": load_peak_bytes,
+        }
+        self._facts = {
+            "runtime_version": identity.version,
+            "runtime_package": identity.package,
+            "providers": identity.providers,
+            "affinity": tuple(sorted(os.sched_getaffinity(0))),
+            "spawn_ns": STARTED_AT_NS - job.spawned_at_ns,
+            "import_ns": imported_ns - started_ns,
+            "load_ns": load_ns,
+        }
+        return model
+
+    def _finish(self) -> WorkerResult:
+        memory = self._read_memory()  # before the statistics need memory
+        from trimtab_agent.measure.summary import (  # noqa: PLC0415 - needs numpy
+            save_samples,
+            summarize,
+        )
+
+        facts = self._facts | _warm_up_facts(self._warmed_up)
+        kept = []
+        for kind, samples in (("burst", self._burst), ("paced", self._paced)):
+            if samples.durations_ns:
+                facts[kind] = summarize(samples, self._job.bootstrap_seed)
+                if self._job.samples_prefix is not None:
+                    path = Path(f"{self._job.samples_prefix}-{kind}.npy")
+                    kept.append(save_samples(samples, path))
+        return WorkerResult(**facts, memory=memory, are_samples_kept=bool(kept) and all(kept))
+
+    def _read_memory(self) -> ProcessMemory:
+        highest_bytes = read_status_bytes("VmHWM", self._proc)
+        footprint = read_footprint(self._proc)
+        peaks = (self._memory["load_peak_bytes"], highest_bytes)
+        known = [peak for peak in peaks if peak is not None]
+        return ProcessMemory(
+            **self._memory,
+            inference_peak_bytes=highest_bytes if self._is_peak_reset else None,
+            peak_bytes=max(known, default=None) if len(known) == len(peaks) else None,
+            rss_bytes=footprint.rss_bytes if footprint else None,
+            pss_bytes=footprint.pss_bytes if footprint else None,
+            uss_bytes=footprint.uss_bytes if footprint else None,
+        )
 
 
-def _confine(job: WorkerJob) -> None:
-    """Threads inherit the affinity, so it is set before the runtime makes any."""
+def confine(job: WorkerJob) -> None:
+    """Set affinity, threads and memory limit; threads inherit the affinity, so the runtime comes later.
+
+    Raises:
+        ModelError: `config.invalid`, the CPUs are not there.
+    """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(job.threads)
@@ -97,33 +183,14 @@ def _confine(job: WorkerJob) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (job.max_memory_bytes, job.max_memory_bytes))
 
 
-def _load(job: WorkerJob) -> Loaded:
-    from trimtab_agent.runtimes.table import RUNTIMES  # noqa: PLC0415 - counted as part of the import
-
-    proc = Path(job.proc_root)
-    started_ns = time.perf_counter_ns()
-    runtime = RUNTIMES[job.runtime]()
-    imported_ns = time.perf_counter_ns()
-    reset_peak(proc)
-    baseline = read_status_bytes("VmHWM", proc)
-    load_started_ns = time.perf_counter_ns()
-    model = runtime.load(
-        Path(job.model_path), job.threads, is_spinning_allowed=job.is_spinning_allowed
-    )
-    load_ns = time.perf_counter_ns() - load_started_ns
-    identity = runtime.identity()
-    facts: dict[str, Any] = {
-        "runtime_version": identity.version,
-        "runtime_package": identity.package,
-        "providers": identity.providers,
-        "affinity": tuple(sorted(os.sched_getaffinity(0))),
-        "spawn_ns": STARTED_AT_NS - job.spawned_at_ns,
-        "import_ns": imported_ns - started_ns,
-        "load_ns": load_ns,
-        "baseline_bytes": baseline,
-        "load_peak_bytes": read_status_bytes("VmHWM", proc),
+def _warm_up_facts(found: WarmedUp | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    return {
+        "warm_up_runs": found.runs,
+        "warm_up_ns": found.duration_ns,
+        "is_warm_up_converged": found.is_converged,
     }
-    return Loaded(model, facts)
 
 
 def _feeds(job: WorkerJob, model: LoadedModel) -> dict[str, numpy.ndarray[Any, Any]]:
@@ -143,116 +210,36 @@ def _feeds(job: WorkerJob, model: LoadedModel) -> dict[str, numpy.ndarray[Any, A
     }
 
 
-def _warm_up(infer: Infer, warm_up_s: float) -> dict[str, Any]:
-    """Run until the median of the newest block is within 2 % of the one before."""
-    clock = time.perf_counter_ns
-    started_ns, runs, is_converged = clock(), 0, False
-    blocks: list[int] = []
-    length = CONVERGENCE_BLOCK
-    while True:
-        block = sorted(_timed_runs(infer, length))
-        blocks.append(block[length // 2])
-        runs += length
-        length = min(
-            max(CONVERGENCE_BLOCK, CONVERGENCE_BLOCK_NS // max(blocks[-1], 1)),
-            MAX_CONVERGENCE_BLOCK,
-        )
-        elapsed_s = (clock() - started_ns) / 1e9
-        if len(blocks) > 1:
-            is_converged = abs(blocks[-1] / blocks[-2] - 1.0) <= CONVERGED_RATIO
-        is_long_enough = elapsed_s >= warm_up_s and runs >= MIN_WARM_UP_RUNS
-        # A fast model does more than MAX_WARM_UP_RUNS within warm_up_s; that alone is no reason to stop.
-        is_capped = elapsed_s >= MAX_WARM_UP_S or (runs >= MAX_WARM_UP_RUNS and is_long_enough)
-        if is_capped or (is_long_enough and is_converged):
-            return {
-                "warm_up_runs": runs,
-                "warm_up_ns": clock() - started_ns,
-                "is_warm_up_converged": is_converged,
-            }
+def serve(job: WorkerJob, channel: socket.socket) -> None:
+    """Start, say so, and obey until told to finish or the other end is closed; an error is an answer."""
+    with channel, channel.makefile("rwb") as stream:
+
+        def say(answer: Answer) -> None:
+            stream.write(answer.model_dump_json().encode() + b"\n")
+            stream.flush()
+
+        try:
+            worker = Worker(job)
+            say(Answer())
+            for line in stream:
+                answer = worker.obey(Command.model_validate_json(line))
+                say(answer)
+                if answer.result is not None:
+                    return
+        except TrimtabError as error:
+            say(Answer(error_code=error.code, detail=error.message))
+        except MemoryError:
+            detail = f"needs more than the {job.max_memory_bytes} bytes that a child may have"
+            say(Answer(error_code=ErrorCode.MODEL_MEMORY, detail=detail))
 
 
-def _timed_runs(infer: Infer, count: int) -> list[int]:
-    clock = time.perf_counter_ns
-    samples = [0] * count
-    for index in range(count):
-        started_ns = clock()
-        infer()
-        samples[index] = clock() - started_ns
-    return samples
-
-
-def _time_steady(infer: Infer, job: WorkerJob) -> dict[str, Any]:
-    """Back-to-back runs: at least `min_runs` and `min_steady_s`, at most MAX_RUNS."""
-    import numpy  # noqa: PLC0415 - child only
-
-    gc.collect()
-    gc.disable()
-    samples: list[int] = []
-    switches = read_involuntary_switches(Path(job.proc_root))
-    started_ns, cpu_ns = time.perf_counter_ns(), time.process_time_ns()
-    while len(samples) < job.min_runs or (
-        time.perf_counter_ns() - started_ns < job.min_steady_s * 1e9 and len(samples) < MAX_RUNS
-    ):
-        samples += _timed_runs(infer, 50)
-    steady_ns, cpu_ns = time.perf_counter_ns() - started_ns, time.process_time_ns() - cpu_ns
-    peak_bytes = read_status_bytes(
-        "VmHWM", Path(job.proc_root)
-    )  # before the statistics need memory
-    gc.enable()
-    values = numpy.asarray(samples, numpy.float64)
-    half = len(values) // 2
-    return {
-        "peak_bytes": peak_bytes,
-        "runs": len(values),
-        "percentiles": _percentiles(values, job.bootstrap_seed),
-        "max_ns": int(values.max()),
-        "first_half_median_ns": float(numpy.median(values[:half])),
-        "second_half_median_ns": float(numpy.median(values[half:])),
-        "cpu_ns_per_run": cpu_ns / len(values),
-        "involuntary_switches": read_involuntary_switches(Path(job.proc_root)) - switches,
-        "steady_ns": steady_ns,
-    }
-
-
-def _percentiles(values: numpy.ndarray[Any, Any], seed: int) -> dict[int, PercentileRow]:
-    """Each percentile, and replicates by resampling blocks of consecutive runs.
-
-    Blocks keep what neighbours have in common (Kuensch 1989); their length is n^(1/3).
-    """
-    import numpy  # noqa: PLC0415 - child only
-
-    count = len(values)
-    length = max(1, round(count ** (1 / 3)))
-    generator = numpy.random.default_rng(seed)
-    starts = generator.integers(0, count - length + 1, size=(REPLICATES, -(-count // length)))
-    indices = (starts[:, :, None] + numpy.arange(length)).reshape(REPLICATES, -1)[:, :count]
-    wanted = sorted(MIN_RUNS_FOR_PERCENTILE)
-    points = numpy.percentile(values, wanted)
-    replicates = numpy.percentile(values[indices], wanted, axis=1)
-    return {
-        percentile: PercentileRow(
-            value_ns=float(points[row]), replicates_ns=tuple(replicates[row].tolist())
-        )
-        for row, percentile in enumerate(wanted)
-    }
-
-
-def main(job_path: Path, result_path: Path, parent_pid: int) -> int:
-    """Read the job, do it, write the result; an error is a result too."""
+def main(job_path: Path, descriptor: int, parent_pid: int) -> int:
+    """Read the job and serve it over the socket that was inherited."""
     die_with_parent(parent_pid)
     job = WorkerJob.model_validate_json(job_path.read_bytes())
-    try:
-        result = run_worker(job)
-    except TrimtabError as error:
-        result = WorkerResult(error_code=error.code, detail=error.message)
-    except MemoryError:
-        result = WorkerResult(
-            error_code=ErrorCode.MODEL_MEMORY,
-            detail=f"needs more than the {job.max_memory_bytes} bytes that a child may have",
-        )
-    result_path.write_text(result.model_dump_json())
+    serve(job, socket.socket(fileno=descriptor))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))

@@ -65,6 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     measure.add_argument("--min-runs", type=int)
     measure.add_argument("--min-steady-s", type=float)
     measure.add_argument("--warm-up-s", type=float)
+    measure.add_argument("--paced-period-ms", type=float, help="also one inference per period")
+    measure.add_argument(
+        "--energy-windows", type=int, help="where a device has a sensor (default 5; 0 for none)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -140,7 +144,10 @@ def read_measure_spec(options: argparse.Namespace) -> MeasureSpec:
     from trimtab_protocol.base import describe_validation_error  # noqa: PLC0415
     from trimtab_protocol.measurement import MeasureSpec  # noqa: PLC0415
 
-    names = ("processes", "min_runs", "min_steady_s", "warm_up_s")
+    names = (
+        *("processes", "min_runs", "min_steady_s", "warm_up_s"),
+        *("paced_period_ms", "energy_windows"),
+    )
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     try:
         return MeasureSpec(**given)

@@ -25,6 +25,8 @@ MEASURE_FIELDS = (
     "warm_up_s",
     "max_process_s",
     "threads",
+    "paced_period_ms",
+    "energy_windows",
 )
 
 

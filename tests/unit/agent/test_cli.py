@@ -12,18 +12,20 @@ from support.agent_rig import AgentRig
 from support.artifacts import make_artifact
 from support.factories import OWNER_KEY, a_measurement
 from support.tiny_models import make_onnx
-from trimtab_agent import by_hand, cli
+from trimtab_agent import by_hand, cli, tables
 from trimtab_agent.by_hand import MeasuredFiles
 from trimtab_agent.measure.protocol import Bench
 from trimtab_protocol.api import DeviceCredentials
 from trimtab_protocol.errors import ErrorCode, StorageError
 from trimtab_protocol.measurement import (
     Comparison,
+    Energy,
     Heat,
     Measurement,
     MeasureSpec,
     Operator,
     OperatorProfile,
+    PacedLatency,
     Stability,
     Zone,
 )
@@ -102,6 +104,8 @@ def test_a_file_of_garbage_is_wrong_input(
         ["measure", "m.onnx", "--seconds", "-1"],
         ["measure", "m.onnx", "--seconds", "601"],
         ["measure", "m.onnx", "--seconds", "nan"],
+        ["measure", "m.onnx", "--paced-ms", "0.5"],
+        ["measure", "m.onnx", "--energy-windows", "0"],
     ],
 )
 def test_wrong_arguments_exit_with_2_and_say_how_it_is_used(
@@ -120,7 +124,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, MeasureSpec]]:
 
     def measure(bench: Bench, subject: Any, spec: MeasureSpec) -> Measurement:
         asked.append((subject, spec))
-        bench.on_progress(1, 1)
+        bench.on_progress(1.0, "process 1 of 1")
         return a_measurement(
             artifact=subject.artifact, size_bytes=subject.size_bytes, stability=Stability.NOISY
         )
@@ -160,6 +164,57 @@ def test_what_was_asked_for_is_what_is_measured(
     assert subject.size_bytes == path.stat().st_size
 
 
+def test_pace_and_energy_windows_are_in_the_spec(
+    tmp_path: Path, measured: list[tuple[Any, MeasureSpec]]
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(make_onnx())
+    cli.main(["measure", str(path), "--paced-ms", "33.3", "--energy-windows", "7"])
+    cli.main(["measure", str(path), "--no-energy"])
+    (_, first), (_, second) = measured
+    assert (first.paced_period_ms, first.energy_windows) == (33.3, 7)
+    assert (second.paced_period_ms, second.energy_windows) == (None, 0)
+
+
+def test_samples_and_meter_are_those_that_were_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str | None, str | None]] = []
+
+    def measure(bench: Bench, _subject: Any, _spec: MeasureSpec) -> Measurement:
+        seen.append((bench.settings.samples_dir, bench.settings.meter))
+        return a_measurement()
+
+    monkeypatch.setattr(by_hand, "measure", measure)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(make_onnx())
+    cli.main(["measure", str(path), "--samples", str(tmp_path / "kept"), "--meter", "watts.csv"])
+    cli.main(["measure", str(path)])
+    assert seen == [(str(tmp_path / "kept"), "watts.csv"), (None, None)]
+
+
+def test_the_table_shows_pace_memory_and_energy_where_they_are() -> None:
+    measurement = a_measurement()
+    paced = PacedLatency(period_ms=20.0, latency=measurement.latency, late=2)
+    memory = measurement.memory.model_copy(
+        update={"pss_bytes": known(40_000_000.0), "uss_bytes": known(30_000_000.0)}
+    )
+    energy = Energy(
+        per_inference_mj=known(1.5),
+        scope="board",
+        gross_mj=known(3.0),
+        uncertainty_mj=known(0.1),
+    )
+    table = tables.render(
+        measurement.model_copy(update={"paced": paced, "memory": memory, "energy": energy})
+    )
+    assert "paced p50  10.0000 [9.5000, 10.5000] ms, one per 20 ms, 2 late" in table
+    assert "USS  30,000,000 bytes of this process alone" in table
+    assert "energy  1.5000 mJ per inference above idle (board)" in table
+    assert "with idle power  3.0000 mJ per inference" in table
+    assert "uncertainty  0.1000 mJ" in table
+
+
 def test_the_table_shows_intervals_and_the_reason_for_what_is_absent(
     tmp_path: Path, measured: list[tuple[Any, MeasureSpec]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,7 +225,7 @@ def test_the_table_shows_intervals_and_the_reason_for_what_is_absent(
     assert "p50  10.0000 [9.5000, 10.5000] ms" in table
     assert "load  25.0000 ms" in table
     assert "peak memory  60,000,000 bytes" in table
-    assert "energy  absent: no power sensor" in table
+    assert "energy  unavailable: no power sensor" in table
     assert "stability  noisy" in table
 
 
@@ -186,17 +241,25 @@ def test_json_can_be_read_back(
 def test_progress_is_shown_to_a_person_and_not_to_a_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    by_hand._show_progress(1, 2)
+    tables.ProgressBar()(0.5, "process 1 of 2")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    by_hand._show_progress(1, 2)
-    by_hand._show_progress(2, 2)
-    assert capsys.readouterr().err == "\rprocess 1 of 2\rprocess 2 of 2\n"
+    bar = tables.ProgressBar(width=10)
+    bar(0.5, "process 1 of 2")
+    bar(1.0, "process 2 of 2")
+    first, second = capsys.readouterr().err.removeprefix("\r\x1b[K").split("\r\x1b[K")
+    assert first.startswith("[#####.....]  50% process 1 of 2, about ")
+    assert second == "[##########] 100% process 2 of 2\n"
+
+
+def test_the_bar_tells_what_is_left_at_this_pace() -> None:
+    assert tables.bar_line(0.25, "energy", 30.0, 4) == "[#...]  25% energy, about 90 s left"
+    assert tables.bar_line(0.0, "", 1.0, 4) == "[....]   0% "
 
 
 def test_bytes_are_shown_whole_and_an_absent_value_with_its_reason() -> None:
-    assert by_hand._text(known(1234567.0, 1.0, 2.0), "bytes") == "1,234,567 [1, 2] bytes"
-    assert by_hand._text(absent("why"), "ms") == "absent: why"
+    assert tables._text(known(1234567.0, 1.0, 2.0), "bytes") == "1,234,567 [1, 2] bytes"
+    assert tables._text(absent("why"), "ms") == "absent: why"
 
 
 @pytest.fixture
@@ -282,7 +345,7 @@ def test_a_comparison_ends_in_a_sentence(ratio: Reading, sentence: str) -> None:
     other = a_measurement()
     comparison = Comparison(incumbent=other.artifact, p50_ratio=ratio, p90_ratio=ratio)
     found = MeasuredFiles(measurement=a_measurement(), against=other, comparison=comparison)
-    assert f"verdict  {sentence}" in by_hand.render_measured(found)
+    assert f"verdict  {sentence}" in tables.render_measured(found)
 
 
 def test_too_few_processes_give_no_verdict_however_clear_the_ratio_looks() -> None:
@@ -291,7 +354,7 @@ def test_too_few_processes_give_no_verdict_however_clear_the_ratio_looks() -> No
     ratio = known(0.4, 0.39, 0.41)
     comparison = Comparison(incumbent=other.artifact, p50_ratio=ratio, p90_ratio=ratio)
     found = MeasuredFiles(measurement=few, against=other, comparison=comparison)
-    table = by_hand.render_measured(found)
+    table = tables.render_measured(found)
     assert "verdict  cannot be told from 4 process(es) of each: use --processes 5 or more" in table
 
 
@@ -301,10 +364,10 @@ def test_heat_and_operators_are_in_the_table() -> None:
     row = Operator(name="conv1", op="Conv", calls=50, total_us=900.0, p50_us=18.0, share=0.75)
     profile = OperatorProfile(operators=(row,), runs=50)
     measurement = a_measurement().model_copy(update={"heat": heat, "operators": profile})
-    table = by_hand.render(measurement)
+    table = tables.render(measurement)
     assert "cpu-thermal  50.0000 °C, at most 61.5000 °C" in table
     assert "at full clock  97% of the time" in table
     assert "operators   75.0%  Conv  conv1" in table
     missing = {"operators": OperatorProfile(absent="another version")}
-    table = by_hand.render(measurement.model_copy(update=missing))
+    table = tables.render(measurement.model_copy(update=missing))
     assert "operators  absent: another version" in table

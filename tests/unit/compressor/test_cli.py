@@ -253,11 +253,13 @@ def test_a_fit_writes_its_report_and_the_chosen_model(
     plane = Plane({"fp32": known(9.0), "dynamic_w8": known(1.0)})
     more = ["--max-drop", "0.01", "--processes", "2", "--min-runs", "64", "--min-steady-s", "0.1"]
     more += ["--warm-up-s", "0", "--json", str(tmp_path / "fit.json"), "--out", str(tmp_path / "o")]
+    more += ["--paced-period-ms", "50", "--energy-windows", "0"]
     assert fit_on(plane, task_file, key, monkeypatch, *more) == 0
     report = FitReport.model_validate_json((tmp_path / "fit.json").read_text())
     assert report.chosen is not None
     assert report.chosen.recipe == "dynamic_w8"
     assert report.measure.processes == 2
+    assert (report.measure.paced_period_ms, report.measure.energy_windows) == (50, 0)
     assert report.budgets["pi4"].limits[Metric.ACCURACY_DROP] == 0.01
     assert read_artifact(tmp_path / "o" / "bars-2.manifest.json").manifest.version == 2
     captured = capsys.readouterr()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab_agent.measure.jobs import PercentileRow, WorkerResult
+from trimtab_agent.measure.jobs import PercentileRow, TimedRuns
 from trimtab_agent.measure.statistics import (
     judge_stability,
     median_bytes,
@@ -32,7 +32,7 @@ def a_row(value_ms: float, spread: float = 0.01) -> PercentileRow:
 
 def a_result(
     p50_ms: float = 10.0, *, p90_ms: float | None = None, runs: int = 1000, **changes: Any
-) -> WorkerResult:
+) -> TimedRuns:
     """A steady process: as much CPU time as wall time, both halves alike."""
     tail_ms = p50_ms * 1.05 if p90_ms is None else p90_ms
     facts: dict[str, Any] = {
@@ -46,10 +46,13 @@ def a_result(
         "first_half_median_ns": p50_ms * MS,
         "second_half_median_ns": p50_ms * MS,
         "cpu_ns_per_run": p50_ms * MS,
-        "steady_ns": int(p50_ms * MS * runs),
+        "wall_ns": int(p50_ms * MS * runs),
         "involuntary_switches": 0,
+        "max_ns": int(p50_ms * MS * 2),
+        "mad_ns": p50_ms * MS * 0.01,
+        "outliers": 0,
     }
-    return WorkerResult(**(facts | changes))
+    return TimedRuns(**(facts | changes))
 
 
 def width(reading: Reading) -> float:
@@ -152,7 +155,7 @@ def test_a_steady_measurement_is_stable_without_reasons() -> None:
     assert judge_stability([a_result()], 1) == (Stability.STABLE, ())
 
 
-UNSTABLE: list[tuple[str, list[WorkerResult], int, Stability, str]] = [
+UNSTABLE: list[tuple[str, list[TimedRuns], int, Stability, str]] = [
     (
         "the CPU was taken away",
         [a_result(involuntary_switches=1001)],
@@ -198,7 +201,7 @@ UNSTABLE: list[tuple[str, list[WorkerResult], int, Stability, str]] = [
     ids=[row[0] for row in UNSTABLE],
 )
 def test_what_looks_unstable_is_named_and_said(
-    results: list[WorkerResult], threads: int, verdict: Stability, says: str
+    results: list[TimedRuns], threads: int, verdict: Stability, says: str
 ) -> None:
     found, reasons = judge_stability(results, threads)
     assert found is verdict
