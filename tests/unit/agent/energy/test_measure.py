@@ -17,6 +17,7 @@ from support.board_layouts import make_unreadable
 from trimtab_agent.energy.base import EnergySensor, NoSensor, Point, SensorFacts, add_trapezoid_mj
 from trimtab_agent.energy.external import ExternalMeter
 from trimtab_agent.energy.measure import LoadRun, cut_window, measure_energy, plan_window_s
+from trimtab_agent.energy.recording import Recording
 from trimtab_agent.energy.sampled import Sampled
 from trimtab_agent.energy.table import find_sensor
 from trimtab_protocol.errors import ModelError
@@ -193,6 +194,20 @@ def test_a_meter_that_fell_silent_is_a_reason(tmp_path: Path) -> None:
 
     energy = measure_energy(Impatient(path), MadeLoad(), 1, SECONDS)
     assert "do not cover" in str(energy.per_inference_mj.absent)
+
+
+def test_a_meter_whose_files_were_renamed_since_it_was_opened_is_read_from_now_on(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "meter.csv"
+    path.write_text("")
+    sensor = ExternalMeter(path)
+    path.unlink()  # renamed twice while latencies were measured
+    path.write_text("")
+    with Recording(sensor) as recording:
+        path.write_text(f"{time.monotonic()},2\n")
+        recording.mark()
+        assert [point.power_mw for point in recording.points_until(0)] == [2000]
 
 
 def test_a_sensor_that_stalled_is_a_reason_with_its_longest_gap() -> None:
