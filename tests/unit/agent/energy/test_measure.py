@@ -202,7 +202,8 @@ def test_a_meter_whose_files_were_renamed_since_it_was_opened_is_read_from_now_o
     path = tmp_path / "meter.csv"
     path.write_text("")
     sensor = ExternalMeter(path)
-    path.unlink()  # renamed twice while latencies were measured
+    path.rename(tmp_path / "meter.csv.2")  # so twice while latencies were measured
+    (tmp_path / "meter.csv.1").write_text("")
     path.write_text("")
     with Recording(sensor) as recording:
         path.write_text(f"{time.monotonic()},2\n")
