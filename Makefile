@@ -3,6 +3,7 @@
 # make test-pythons   the agent's unit tests on Python 3.10, 3.11 and 3.13, those that are here
 # make test-arm   the agent's wheel on emulated 64- and 32-bit ARM (root, qemu-user-static, mmdebstrap)
 # make bench-delivery   how fast an artifact arrives, side by side
+# make bench-agent      whether the agent measures right, and what it costs itself
 # make soak    kill -9 a real agent in real updates, N=2000 times; one whole model every time
 #
 # Needs Python 3.11 or newer and make. Everything else is installed into .venv.
@@ -22,7 +23,7 @@ export ORT_DISABLE_TELEMETRY = 1
 PURE := protocol/trimtab_protocol/*,agent/trimtab_agent/window.py,agent/trimtab_agent/reconcile.py,agent/trimtab_agent/admission.py,agent/trimtab_agent/probe_verdict.py,agent/trimtab_agent/hook_rules.py,agent/trimtab_agent/in_use_verdict.py,agent/trimtab_agent/local/histogram.py,agent/trimtab_agent/records.py,agent/trimtab_agent/measure/statistics.py,agent/trimtab_agent/energy/windows.py,compressor/trimtab_compressor/search/*,compressor/trimtab_compressor/budgets.py,compressor/trimtab_compressor/verdicts.py,deploy/trimtab_deploy/engine/*
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-arm test-pythons check lint types layers pytest coverage bench-delivery soak constraints clean
+.PHONY: demo test test-arm test-pythons check lint types layers pytest coverage bench-delivery bench-agent soak constraints clean
 
 demo: $(VENV)/.demo-ready
 	@$(BIN)/python examples/demo/run.py
@@ -61,6 +62,10 @@ test-pythons:
 
 bench-delivery: $(VENV)/.test-ready
 	@$(BIN)/python bench/delivery.py
+
+# Options go into BENCH: make bench-agent BENCH="--pairs 2 --idle-s 20"
+bench-agent: $(VENV)/.test-ready
+	@$(BIN)/python bench/agent.py $(BENCH)
 
 soak: $(VENV)/.test-ready
 	@$(BIN)/python bench/soak.py

@@ -17,7 +17,7 @@ from trimtab_agent.disk import storage_errors
 from trimtab_agent.events import ChildFinished
 from trimtab_agent.measure.jobs import Job, JobResult
 from trimtab_agent.processes import kill_group, read_tail, start_module
-from trimtab_protocol.base import parse_wire
+from trimtab_protocol.base import build_now, parse_wire
 from trimtab_protocol.errors import ErrorCode, ProtocolError
 
 
@@ -73,6 +73,7 @@ class ProcessRunner:
                 "trimtab_agent.measure.child", arguments, stderr_path=folder / "stderr"
             )
             undo.pop_all()
+        build_now(JobResult)  # the thread reads one, see trimtab_protocol/base.py
         waiting = (job.job_id, self._process, folder, min(job.max_job_s or inf, self._max_job_s))
         threading.Thread(target=self._wait, args=waiting, name="child", daemon=True).start()
 

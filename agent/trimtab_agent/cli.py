@@ -44,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """The resident agent; ends with SIGTERM or SIGINT."""
+    from trimtab_agent.lean import stay_small  # noqa: PLC0415
+
+    stay_small()  # before pydantic and paho are imported
     from trimtab_agent import bootstrap  # noqa: PLC0415 - `--help` and `status` need no paho
     from trimtab_agent.config import load_config  # noqa: PLC0415
     from trimtab_agent.events import Stop  # noqa: PLC0415

@@ -39,7 +39,7 @@ METER_FILE = "meter.csv"
 class Section(BaseModel):
     """Frozen, and closed: an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class MqttSettings(Section):

@@ -9,7 +9,6 @@ Untested on hardware.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import shutil
@@ -24,7 +23,7 @@ from trimtab_protocol.errors import ErrorCode, StorageError
 GET_GENCMD_RESULT = 0x0003_0080
 TEXT_BYTES = 4096
 HEADER_WORDS = 6
-REQUEST = 0xC000_6400 | ctypes.sizeof(ctypes.c_void_p) << 16
+REQUEST = 0xC000_6400 | struct.calcsize("P") << 16
 """_IOWR(100, 0, char *): 0xC0086400 on 64-bit systems, 0xC0046400 on 32-bit ones."""
 
 PROGRAM = "vcgencmd"

@@ -7,6 +7,7 @@ broker serves as well as one that speaks MQTT 5.
 from __future__ import annotations
 
 from enum import Enum
+from functools import cache
 from typing import Annotated, Literal, TypeVar, Union
 
 from pydantic import Field, TypeAdapter
@@ -207,13 +208,10 @@ class EventReport(ReportBase):
 Report = Annotated[Union[TrialReport, DeploymentReport, EventReport], Field(discriminator="kind")]
 
 
-class ReportEnvelope(WireModel):
-    """Reads any report by its kind: `ReportEnvelope.model_validate({"report": …})`."""
-
-    report: Report
-
-
-_ANY_REPORT: TypeAdapter[TrialReport | DeploymentReport | EventReport] = TypeAdapter(Report)
+@cache
+def _any_report() -> TypeAdapter[TrialReport | DeploymentReport | EventReport]:
+    """Made when the first report is read: it takes a megabyte, and few agents ever read one."""
+    return TypeAdapter(Report)
 
 
 class Ack(Message):
@@ -251,7 +249,7 @@ def parse_report(payload: bytes | str) -> TrialReport | DeploymentReport | Event
     Raises:
         ProtocolError: As `parse_message`.
     """
-    return parse_versioned(_ANY_REPORT, payload, what="report")
+    return parse_versioned(_any_report(), payload, what="report")
 
 
 def encode(message: WireModel) -> bytes:

@@ -7,6 +7,8 @@ Rules:
     3. One valid signature by a trusted key is enough. Signatures by unknown keys are passed over,
        so that keys can be rotated; a signature by a trusted key that does not hold is refused
        at once, because then somebody changed something.
+
+PyNaCl is imported where it is used: an agent that waits for work does without its megabyte.
 """
 
 from __future__ import annotations
@@ -15,9 +17,6 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Mapping
-
-from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
 
 from trimtab_protocol.base import parse_versioned
 from trimtab_protocol.errors import ConfigError, ErrorCode, ProtocolError, TrustError
@@ -34,6 +33,8 @@ def key_id_of(public_key: bytes) -> str:
 
 def public_key_of(private_key: bytes) -> bytes:
     """The public half of a 32-byte private seed."""
+    from nacl.signing import SigningKey  # noqa: PLC0415 - see the module
+
     return bytes(SigningKey(private_key).verify_key)
 
 
@@ -77,6 +78,8 @@ def sign_manifest(manifest: Manifest, private_key: bytes) -> SignedManifest:
 
 def sign_text(manifest_json: str, private_key: bytes) -> Signature:
     """Sign the JSON text of a manifest as it stands."""
+    from nacl.signing import SigningKey  # noqa: PLC0415 - see the module
+
     signed = SigningKey(private_key).sign(SIGNED_PREFIX + manifest_json.encode())
     return Signature(
         key_id=key_id_of(public_key_of(private_key)),
@@ -119,6 +122,9 @@ def verify_manifest(signed: SignedManifest, trusted_keys: Mapping[str, bytes]) -
 
 
 def _verify_one(row: Signature, public_key: bytes, message: bytes) -> None:
+    from nacl.exceptions import BadSignatureError  # noqa: PLC0415 - see the module
+    from nacl.signing import VerifyKey  # noqa: PLC0415
+
     try:
         signature = base64.b64decode(row.signature_base64)
         if base64.b64encode(signature).decode("ascii") != row.signature_base64:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,8 @@ class LiteRt:
 
     def identity(self) -> RuntimeIdentity:
         """Version and package."""
+        import importlib.metadata  # noqa: PLC0415 - the resident imports this module, and stays small
+
         version = importlib.metadata.version(self._package)
         return RuntimeIdentity(version, self._package, ("XNNPACK",))
 

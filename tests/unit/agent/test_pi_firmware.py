@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from support import power_layouts as boards
 from trimtab_agent.heat import HeatWatch, preflight
 from trimtab_agent.pi_firmware import (
+    REQUEST,
     TEXT_BYTES,
     ask_firmware,
     encode_request,
@@ -84,3 +86,7 @@ def test_a_command_that_does_not_fit_is_refused() -> None:
     assert len(encode_request("a" * (TEXT_BYTES - 1))) == 24 + TEXT_BYTES + 4
     with pytest.raises(ValueError, match="does not fit"):
         encode_request("a" * TEXT_BYTES)
+
+
+def test_the_request_has_the_size_of_a_pointer_in_it() -> None:
+    assert (0xC008_6400 if sys.maxsize > 2**32 else 0xC004_6400) == REQUEST

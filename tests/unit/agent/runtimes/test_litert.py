@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +13,7 @@ import numpy
 import pytest
 
 from support.tiny_tflite import make_tflite
+from trimtab_agent.runtimes import table
 from trimtab_agent.runtimes.base import InputSpec, LoadedModel
 from trimtab_agent.runtimes.litert import LiteRt, LiteRtModel
 from trimtab_agent.runtimes.table import RUNTIMES, installed_runtimes
@@ -106,3 +109,36 @@ def test_every_runtime_of_the_protocol_has_an_adapter_and_what_is_installed_is_f
     assert (RuntimeName.ONNXRUNTIME, "onnxruntime") in found
     assert (RuntimeName.LITERT, "ai-edge-litert") in found
     assert (RuntimeName.LITERT, "tflite-runtime") not in found
+
+
+def test_the_version_of_a_runtime_is_the_one_that_its_package_says() -> None:
+    found = {row.package: row.version for row in installed_runtimes()}
+    assert found == {package: importlib.metadata.version(package) for package in found}
+
+
+def test_a_runtime_without_the_folder_of_an_installer_is_found_by_its_metadata(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such as one from a distribution's package, which writes an egg-info."""
+    (tmp_path / "tflite_runtime").mkdir()
+    (tmp_path / "tflite_runtime" / "__init__.py").touch()
+    (tmp_path / "tflite_runtime.egg-info").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: tflite-runtime\nVersion: 2.5.0\n"
+    (tmp_path / "tflite_runtime.egg-info" / "PKG-INFO").write_text(metadata)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setitem(table.MODULES, RuntimeName.LITERT, ("tflite_runtime",))
+    found = {(row.package, row.version) for row in installed_runtimes()}
+    assert ("tflite-runtime", "2.5.0") in found
+
+
+def test_what_only_looks_like_the_package_is_not_taken_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """onnxruntime_gpu-1.18.0.dist-info is no onnxruntime, and a left-over folder no runtime."""
+    (tmp_path / "onnxruntime_gpu-1.18.0.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    found = {row.package: row.version for row in installed_runtimes()}
+    assert found["onnxruntime"] == importlib.metadata.version("onnxruntime")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setitem(table.MODULES, RuntimeName.ONNXRUNTIME, ("no_such_module",))
+    assert RuntimeName.ONNXRUNTIME not in {row.name for row in installed_runtimes()}
