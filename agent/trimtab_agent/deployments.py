@@ -223,10 +223,16 @@ class Deployments:
         record = self._journal.newest(name)
         if record is None or record.state is not S.PROBATION:
             return False
-        error = self._watch.look(name, record).error
-        if error is not None:
+        is_begun = record.error_code is not None
+        error = record.reason() if is_begun else self._watch.look(name, record).error
+        if error is None:
+            return False
+        try:
             self._roll_back(name, error)
-        return error is not None
+        except StorageError as refusal:  # the next turn tries again, and nobody else waits for it
+            if not is_begun:
+                log.error("%s: not back yet: %s", name, refusal)
+        return True
 
     def _watch_probation(self, name: str, record: DeploymentRecord) -> None:
         """When the time is over and everybody was heard, check the active file once more."""
@@ -291,15 +297,21 @@ class Deployments:
         self._take_up_waiting(name)
 
     def _roll_back(self, name: str, error: TrimtabError, *, next_desire: bool = True) -> None:
-        """End a deployment by going back, unless its artifact never became active."""
-        record = self._journal.deployment(name)
+        """End a deployment by going back, unless its artifact never became active.
+
+        The reason is written down first: after a kill in between, nothing else would keep what is
+        active no more from being committed.
+        """
+        before = self._journal.deployment(name)
+        record = self._journal.note(name, before.because(error))
         self._tools.bench.release(name)
         active = self._active_if_readable(name)
         if active is None or active.ref == record.artifact:
             active = self._tools.store.restore_last_good(name)
             self._gone_back[name] = error
         back = active.ref if active is not None else "no model"
-        log.warning("%s: back to %s: [%s] %s", name, back, error.code.value, error)
+        if before.error_code is None:
+            log.warning("%s: back to %s: [%s] %s", name, back, error.code.value, error)
         moved = record.moved(E.ROLL_BACK, error)
         moved = self._steps.with_hook_due(moved, HookPoint.AFTER_ROLLBACK)
         self._journal.save(name, moved)
@@ -323,6 +335,8 @@ class Deployments:
         if is_final(record.state):
             self._journal.report(name, record)
             return
+        if record.state is S.PROBATION and record.error_code is not None:
+            return  # it was going back; `work` goes on with that
         record = record.model_copy(update={"starts": record.starts + 1})
         self._journal.save(name, record)
         if record.starts >= record.policy.max_starts and record.state in (S.PROBING, S.PROBATION):
