@@ -10,6 +10,7 @@ import shutil
 import uuid
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trimtab_agent import __version__, hardware
 from trimtab_agent.children import ProcessRunner
@@ -22,6 +23,7 @@ from trimtab_agent.energy.base import NoSensor
 from trimtab_agent.energy.table import find_sensor
 from trimtab_agent.events import Event, HookFinished
 from trimtab_agent.hooks import HookRunner, NoHooks, ProcessHooks
+from trimtab_agent.in_use import NobodyAsks
 from trimtab_agent.journal import Journal
 from trimtab_agent.link import PahoLink, Subscription, Will
 from trimtab_agent.measure.jobs import Settings
@@ -44,6 +46,10 @@ from trimtab_protocol.messages import (
     encode,
 )
 from trimtab_protocol.topics import DEVICE_READS, Leaf, chunk_filter, device_topic
+
+if TYPE_CHECKING:
+    from trimtab_agent.local.api import LocalApi
+    from trimtab_agent.local.board import Board
 
 MEMORY_SHARE = 0.75
 """Of the machine's memory a child may take, unless the settings say otherwise."""
@@ -132,6 +138,7 @@ def build_daemon(loaded: LoadedConfig) -> tuple[Daemon, queue.SimpleQueue[Event]
             link.publish(topic, encode(get), qos=1, is_retained=False)
 
     reserve = loaded.config.reserve_disk_bytes
+    board = _make_board(loaded)
     tools = Tools(
         store=store,
         disk=disk,
@@ -144,6 +151,7 @@ def build_daemon(loaded: LoadedConfig) -> tuple[Daemon, queue.SimpleQueue[Event]
         free_disk_bytes=lambda: max(0, shutil.disk_usage(root).free - reserve),
         max_store_bytes=loaded.config.max_store_bytes,
         hooks=make_hooks(loaded, events),
+        in_use=board or NobodyAsks(),
     )
     cache_bytes = loaded.config.max_payload_cache_bytes
     marker = root / "was_connected"
@@ -162,6 +170,7 @@ def build_daemon(loaded: LoadedConfig) -> tuple[Daemon, queue.SimpleQueue[Event]
         first_connect_timeout_s=loaded.config.mqtt.first_connect_timeout_s,
         was_ever_connected=marker.exists(),
         remember_connected=lambda: disk.write_file(marker, b""),
+        local=_make_local(loaded, board, tools, journal),
     )
     return Daemon(parts), events
 
@@ -169,6 +178,26 @@ def build_daemon(loaded: LoadedConfig) -> tuple[Daemon, queue.SimpleQueue[Event]
 def configure_logging(level: str) -> None:
     """Log to stderr; systemd adds the time."""
     logging.basicConfig(level=level.upper(), format="%(levelname).1s %(name)s: %(message)s")
+
+
+def _make_board(loaded: LoadedConfig) -> Board | None:
+    """What applications and decisions share; None if no socket is configured."""
+    if loaded.config.local.socket is None:
+        return None
+    from trimtab_agent.local.board import Board  # noqa: PLC0415 - memory, where it is not used
+
+    return Board(loaded.config.local.max_hold_minutes * 60)
+
+
+def _make_local(
+    loaded: LoadedConfig, board: Board | None, tools: Tools, journal: Journal
+) -> LocalApi | None:
+    local = loaded.config.local
+    if board is None or local.socket is None:
+        return None
+    from trimtab_agent.local.api import LocalApi  # noqa: PLC0415 - memory, where it is not used
+
+    return LocalApi(local, loaded.folder / local.socket, board, tools.store, journal)
 
 
 def _make_birth(loaded: LoadedConfig, facts: hardware.Hardware, identity: Identity) -> Birth:

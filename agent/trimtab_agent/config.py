@@ -109,6 +109,22 @@ class MeasureSettings(Section):
     max_samples_bytes: Annotated[int, Field(ge=0)] = 8 * 1024 * 1024
 
 
+class LocalSettings(Section):
+    """The API for applications on this device, see docs/local-api.md.
+
+    Args:
+        socket: Path of the Unix socket; None for no API.
+        mode: Permissions of the socket, in octal.
+        group: Group of the socket, one that the agent is a member of; None for its own.
+        max_hold_minutes: How long an application may hold updates without a pause.
+    """
+
+    socket: str | None = None
+    mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = "0660"
+    group: str | None = None
+    max_hold_minutes: Annotated[float, Field(gt=0, le=1440)] = 60.0
+
+
 class MeterSettings(Section):
     """A power meter outside of the device, in the place of the device's own sensor.
 
@@ -175,6 +191,7 @@ class AgentConfig(Section):
     mqtt: MqttSettings = MqttSettings()
     fetch: FetchSettings = FetchSettings()
     measure: MeasureSettings = MeasureSettings()
+    local: LocalSettings = LocalSettings()
     meter: MeterSettings | None = None
 
 

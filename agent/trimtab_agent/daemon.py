@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from trimtab_agent import systemd
 from trimtab_agent.deployments import Deployments
@@ -53,6 +54,9 @@ from trimtab_protocol.messages import (
 )
 from trimtab_protocol.topics import ChunkTopic, DeviceTopic, Leaf, device_topic, parse_topic
 
+if TYPE_CHECKING:
+    from trimtab_agent.local.api import LocalApi
+
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
@@ -77,6 +81,7 @@ class Parts:
     first_connect_timeout_s: float
     was_ever_connected: bool
     remember_connected: Callable[[], None]
+    local: LocalApi | None = None
 
 
 class Daemon:
@@ -115,6 +120,8 @@ class Daemon:
         newest = parts.desires.newest
         if newest is not None:
             self._guard(lambda: parts.deployments.take(newest))
+        if parts.local is not None:
+            parts.local.open()
         parts.link.open()
         systemd.notify("READY=1")
         try:
@@ -125,6 +132,8 @@ class Daemon:
             goodbye = (self._topic(Leaf.STATUS), encode(self._status(Presence.OFFLINE)))
             if parts.tools.bench.owner is not None:
                 parts.tools.bench.release(parts.tools.bench.owner)
+            if parts.local is not None:
+                parts.local.close()
             parts.link.close(goodbye)
 
     def _turn(self) -> bool:
@@ -141,6 +150,8 @@ class Daemon:
             systemd.notify("WATCHDOG=1")
             self._guard(lambda: self._parts.tools.bench.on_tick(self._now_s()))
         self._guard(self._work)
+        if self._parts.local is not None:
+            self._guard(self._parts.local.publish)
         return True
 
     def _work(self) -> None:

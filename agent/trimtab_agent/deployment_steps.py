@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from trimtab_agent.hook_desk import HookDesk
 from trimtab_agent.hook_rules import HookCall, HookPoint
+from trimtab_agent.in_use_watch import InUseWatch
 from trimtab_agent.journal import Journal
 from trimtab_agent.measure.jobs import Job, JobKind, JobResult
 from trimtab_agent.probe_verdict import refuse_probe
@@ -48,6 +49,7 @@ class Steps:
         journal: Where every step is written down.
         fail: Ends the deployment of a name; called for every failure of a step.
         desk: Asks hooks.
+        watch: Knows the applications.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class Steps:
         journal: Journal,
         fail: Callable[[str, TrimtabError], None],
         desk: HookDesk,
+        watch: InUseWatch,
     ) -> None:
         self._tools = tools
         self._journal = journal
         self._fail = fail
         self._desk = desk
+        self._watch = watch
         self._table: dict[DeploymentState, Callable[[str, DeploymentRecord], None]] = {
             S.ASSIGNED: self._accept,
             S.FETCHING: self._fetch,
@@ -155,6 +159,9 @@ class Steps:
         self._move_on(name, record.moved(E.VERIFIED))
 
     def _start_probe(self, name: str, record: DeploymentRecord) -> None:
+        if self._journal.is_held(name):
+            self._tools.bench.release(name)
+            return
         if record.state is S.STAGED:
             record = record.moved(E.PROBE)
             self._journal.save(name, record)
@@ -192,6 +199,9 @@ class Steps:
 
     def _ask_before_activation(self, name: str, record: DeploymentRecord) -> None:
         """The bench is free for others meanwhile; what was found stays, and is judged again."""
+        if self._journal.is_held(name):
+            self._tools.bench.release(name)
+            return
         try:
             slot = self._journal.slot(record)
         except StorageError as error:
@@ -202,8 +212,10 @@ class Steps:
             self._tools.bench.release(name)
         elif answer.error is not None:
             self._fail(name, answer.error)
+        elif not self._tools.in_use.may_swap(name):
+            self._tools.bench.release(name)
         else:
-            self._move_on(name, record.moved(E.PROBED))
+            self._move_on(name, self._watch.before_swap(name, record).moved(E.PROBED))
 
     def _activate(self, name: str, record: DeploymentRecord) -> None:
         self._tools.bench.release(name)

@@ -11,11 +11,12 @@ decided what is begun (by `reconcile`), and every ending has its one place:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from trimtab_agent.deployment_steps import HEAVY_STATES, Steps, hook_call
+from trimtab_agent.healing import heal_links
 from trimtab_agent.hook_desk import Answer, HookDesk
 from trimtab_agent.hook_rules import HookPoint, HookResult
+from trimtab_agent.in_use_watch import InUseWatch
 from trimtab_agent.journal import Journal
 from trimtab_agent.measure.jobs import JobResult
 from trimtab_agent.reconcile import Step, reconcile
@@ -59,15 +60,17 @@ class Deployments:
         self._journal = journal
         self._max_payload_cache_bytes = max_payload_cache_bytes
         self._desired: dict[str, DesiredModel] = {}
+        self._held: set[str] = set()
         self._unreconciled: dict[str, str] = {}  # model name -> why it could not be taken up yet
         self._desk = HookDesk(tools.hooks, tools.clock.monotonic_s)
-        self._steps = Steps(tools, journal, self._fail, self._desk)
+        self._watch = InUseWatch(tools, journal)
+        self._steps = Steps(tools, journal, self._fail, self._desk, self._watch)
 
     def resume(self) -> None:
         """After a start: read the journals, heal the links, count starts of what was running."""
         self._journal.load()
         for name in self._tools.store.names():
-            self._heal(name)
+            heal_links(self._tools.store, name)
         for name in self._journal.names():
             record = self._journal.newest(name)
             if record is not None:
@@ -84,7 +87,10 @@ class Deployments:
         self._take_up_unreconciled()
         self._journal.report_overdue()
         self._desk.work()
+        self._notice_holds()
         for name in self._journal.names():
+            if self._is_given_up(name):
+                continue
             record = self._journal.newest(name)
             if record is None:
                 continue
@@ -107,8 +113,16 @@ class Deployments:
 
     def _is_heavy(self, name: str, record: DeploymentRecord) -> bool:
         """Whether it could go on if it had the bench."""
-        is_waiting = self._desk.is_open(name, record.deployment_id)
+        is_waiting = self._desk.is_open(name, record.deployment_id) or self._journal.is_held(name)
         return record.state in HEAVY_STATES and not is_waiting
+
+    def _notice_holds(self) -> None:
+        """Say once that something waits for applications, and once that it does no longer."""
+        held = {name for name in self._journal.names() if self._journal.is_held(name)}
+        for name in sorted(held ^ self._held):
+            log.info("%s: updates are %s", name, "held" if name in held else "held no longer")
+            self._journal.revision += 1
+        self._held = held
 
     # Deciding what to begin
 
@@ -201,13 +215,25 @@ class Deployments:
 
     # Probation
 
+    def _is_given_up(self, name: str) -> bool:
+        """Go back at once, whatever else is under way, if the applications say so."""
+        record = self._journal.newest(name)
+        if record is None or record.state is not S.PROBATION:
+            return False
+        error = self._watch.look(name, record).error
+        if error is not None:
+            self._roll_back(name, error)
+        return error is not None
+
     def _watch_probation(self, name: str, record: DeploymentRecord) -> None:
-        """When the time is over, check once more that the active file loads and computes right."""
+        """When the time is over and everybody was heard, check the active file once more."""
         now = self._tools.clock.now()
         ends_at = record.probation_ends_at if record.probation_ends_at is not None else now
         # A clock that jumped back must not keep a deployment in probation for ever.
         is_waiting = now < ends_at <= now + record.policy.probation_s
         if is_waiting or self._tools.bench.owner is not None:
+            return
+        if self._watch.look(name, record).is_open:
             return
         self._tools.bench.claim(name)
         try:
@@ -217,10 +243,12 @@ class Deployments:
 
     def _end_probation(self, name: str, result: JobResult) -> None:
         self._tools.bench.release(name)
-        record = self._journal.deployment(name)
         if result.error_code is not None:
             self._roll_back(name, error_from_code(result.error_code, result.detail))
             return
+        if self._is_given_up(name):
+            return
+        record = self._journal.deployment(name)
         if record.artifact is not None:
             self._journal.raise_highest_version(name, record.artifact.version)
         self._journal.save(name, record.moved(E.PROVEN))
@@ -285,26 +313,8 @@ class Deployments:
             reason = f"{record.starts} starts of the agent while {record.state.value}"
             self._fail(name, ModelError(reason, code=ErrorCode.MODEL_CRASH))
 
-    def _heal(self, name: str) -> None:
-        """Links must point to whole models: a damaged active one gives way to the last good one."""
-        store = self._tools.store
-        if not _is_whole(store.last_good, name):
-            store.forget_last_good(name)
-            log.error("%s: the last good slot is damaged, and forgotten", name)
-        if not _is_whole(store.active, name):
-            good = store.restore_last_good(name)
-            log.error("%s: the active slot is damaged, back to %s", name, good and good.ref)
-
     def _active_if_readable(self, name: str) -> Slot | None:
         try:
             return self._tools.store.active(name)
         except StorageError:
             return None
-
-
-def _is_whole(read_slot: Callable[[str], Slot | None], name: str) -> bool:
-    try:
-        slot = read_slot(name)
-    except StorageError:
-        return False
-    return slot is None or slot.is_whole()

@@ -16,10 +16,13 @@ from trimtab_agent.store import Slot
 from trimtab_agent.tools import Tools
 from trimtab_protocol.base import parse_wire
 from trimtab_protocol.errors import ErrorCode, ProtocolError, StorageError
-from trimtab_protocol.lifecycle import is_final
+from trimtab_protocol.lifecycle import DeploymentState, is_final
 from trimtab_protocol.messages import DeploymentReport, DeploymentStatus, ModelStatus
 
 log = logging.getLogger(__name__)
+
+HELD_STATES = frozenset({DeploymentState.STAGED, DeploymentState.PROBING})
+"""Whoever holds updates keeps a deployment from probing and from activation, and from nothing else."""
 
 
 class Journal:
@@ -60,6 +63,12 @@ class Journal:
     def newest(self, name: str) -> DeploymentRecord | None:
         """The newest deployment of a name."""
         return self.model(name).deployment
+
+    def is_held(self, name: str) -> bool:
+        """Whether applications keep the newest deployment of a name waiting. [P-5.13]"""
+        record = self.newest(name)
+        is_at_gate = record is not None and record.state in HELD_STATES
+        return is_at_gate and self._tools.in_use.held_until_s(name) is not None
 
     def in_flight_sha256(self) -> frozenset[str]:
         """Payloads of deployments that are under way; they are not collected."""
@@ -152,7 +161,7 @@ class Journal:
             rows[name] = ModelStatus(
                 active=active.ref if active else None,
                 last_good=good.ref if good else None,
-                deployment=self._deployment_status(self.newest(name)),
+                deployment=self._deployment_status(name, self.newest(name)),
             )
         return rows
 
@@ -161,9 +170,13 @@ class Journal:
             self._tools.outbox.put(self._overdue[0])
             del self._overdue[0]
 
-    def _deployment_status(self, record: DeploymentRecord | None) -> DeploymentStatus | None:
+    def _deployment_status(
+        self, name: str, record: DeploymentRecord | None
+    ) -> DeploymentStatus | None:
         if record is None:
             return None
+        if self.is_held(name):
+            record = record.model_copy(update={"detail": f"an application holds updates of {name}"})
         fetch = self._tools.bench.fetch_in_progress
         sha256 = record.artifact.sha256 if record.artifact is not None else ""
         if fetch is None or fetch.payload.sha256 != sha256:

@@ -11,6 +11,7 @@ import hashlib
 from pydantic import Field
 
 from trimtab_agent.hook_rules import HookPoint
+from trimtab_agent.in_use_verdict import Known
 from trimtab_agent.measure.jobs import JobResult
 from trimtab_protocol.base import Identifier, Name, WireModel
 from trimtab_protocol.errors import ErrorCode, TrimtabError
@@ -37,6 +38,7 @@ class DeploymentRecord(WireModel):
     probation_ends_at: float | None = None
     probe: JobResult | None = None
     is_restore: bool = False
+    applications: tuple[Known, ...] = Field(default=(), description="who uses the name")
     hook_due: HookPoint | None = Field(default=None, description="has not answered yet")
 
     def moved(self, event: DeploymentEvent, error: TrimtabError | None = None) -> DeploymentRecord:

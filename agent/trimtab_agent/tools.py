@@ -10,6 +10,7 @@ from trimtab_agent.admission import DeviceFacts, admit
 from trimtab_agent.config import FetchSettings
 from trimtab_agent.disk import Disk
 from trimtab_agent.hooks import HookRunner, NoHooks
+from trimtab_agent.in_use import InUse, NobodyAsks
 from trimtab_agent.measure.jobs import Settings, Subject
 from trimtab_agent.outbox import Outbox
 from trimtab_agent.store import Store
@@ -58,6 +59,7 @@ class Tools:
     clock: Clock = field(default_factory=Clock)
     max_store_bytes: int = 0
     hooks: HookRunner = field(default_factory=NoHooks)
+    in_use: InUse = field(default_factory=NobodyAsks)
 
     def admit(
         self, manifest: Manifest, highest_version: int, in_flight_sha256: frozenset[str]

@@ -101,6 +101,16 @@ def _add_rollout(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     create.add_argument("--max-failed-ratio", type=float, default=0.0, help="default: 0")
     create.add_argument("--deadline-s", type=float, default=3600.0, help="of a stage; 3600")
     create.add_argument("--probation-s", type=float, default=60.0, help="default: 60")
+    create.add_argument(
+        "--heartbeat-timeout-s",
+        type=float,
+        help="a device goes back if an application falls silent in probation for so long",
+    )
+    create.add_argument(
+        "--max-app-p90-ratio",
+        type=float,
+        help="a device goes back if an application's own p90 grows by more than this",
+    )
     create.add_argument("--on-failure", choices=("roll_back", "stop"), default="roll_back")
     create.add_argument("--max-fetch-bytes-per-s", type=int, help="rate cap per device")
     create.add_argument("--wait", action="store_true", help="until it has ended; 3 if it failed")

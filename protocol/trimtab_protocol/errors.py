@@ -66,6 +66,8 @@ class ErrorCode(str, Enum):
     MODEL_TIMEOUT = "model.timeout"
     MODEL_MEMORY = "model.memory"
     MODEL_UNREADABLE = "model.unreadable"
+    MODEL_HEARTBEAT = "model.heartbeat"  # in probation an application fell silent
+    MODEL_SLOW_IN_USE = "model.slow_in_use"  # in probation an application found it too slow
 
     STORAGE_WRITE = "storage.write"
     STORAGE_CORRUPT = "storage.corrupt"

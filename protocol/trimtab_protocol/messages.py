@@ -87,7 +87,12 @@ class Policy(WireModel):
         probation_s: Time that an artifact must stay healthy after activation.
         max_fetch_bytes_per_s: Rate cap of the delivery; None for none.
         expires_at: Do not begin after this time; None for never.
-        max_starts: So many starts of the agent within probing or probation are a crash loop.
+        max_starts: So many starts of the agent within probing or probation, or of an application
+            within probation after its first, are a crash loop.
+        heartbeat_timeout_s: An application that sends heartbeats and in probation sends none with
+            the new artifact for so long brings the last good one back; None to not look at it.
+        max_app_p90_ratio: So does one whose own p90 in probation is surely above this multiple of
+            its p90 with the incumbent; None to not look at it.
         max_probe_s, max_probe_bytes: Bounds of the probing child; they only tighten the agent's own,
             which hold alone where one is None.
     """
@@ -98,6 +103,8 @@ class Policy(WireModel):
     max_fetch_bytes_per_s: Annotated[int, Field(ge=1024)] | None = None
     expires_at: UnixTime | None = None
     max_starts: Annotated[int, Field(ge=1, le=100)] = 3
+    heartbeat_timeout_s: Annotated[float, Field(gt=0, le=86400)] | None = None
+    max_app_p90_ratio: Annotated[float, Field(gt=0)] | None = None
     max_probe_s: Annotated[float, Field(gt=0, le=86400)] | None = None
     max_probe_bytes: Annotated[int, Field(ge=1024 * 1024)] | None = None
 

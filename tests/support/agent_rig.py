@@ -23,6 +23,8 @@ from trimtab_agent.deployments import Deployments
 from trimtab_agent.disk import Disk
 from trimtab_agent.hook_rules import HookCall, HookPoint, HookResult, Verdict
 from trimtab_agent.journal import Journal
+from trimtab_agent.local.board import Board
+from trimtab_agent.local.views import read_views
 from trimtab_agent.measure.jobs import Job, JobKind, JobResult, Settings
 from trimtab_agent.outbox import Outbox
 from trimtab_agent.store import Store
@@ -39,6 +41,7 @@ from trimtab_protocol.signing import read_manifest
 
 DEVICE_CLASS = "test-board-t1"
 PROBATION_S = 10.0
+MAX_HOLD_S = 3600.0
 
 
 class PowerCut(BaseException):
@@ -50,9 +53,17 @@ class SimulatedClock:
     """Time that passes only when it is told to."""
 
     seconds: float = 1_000_000.0
+    jumped_s: float = 0.0
 
     def now(self) -> float:
+        return self.seconds + self.jumped_s
+
+    def monotonic_s(self) -> float:
         return self.seconds
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the clock; no time passes."""
+        self.jumped_s += seconds
 
     def pass_time(self, seconds: float) -> None:
         self.seconds += seconds
@@ -199,6 +210,7 @@ class AgentRig:
         self.children.started.clear()
         self.delivery.outgoing.clear()
         self.hooks.started.clear()
+        self.board = Board(MAX_HOLD_S, self.clock.monotonic_s)
         bench = Workbench(store, self.children, self.delivery.ask)
         self.tools = Tools(
             store=store,
@@ -216,12 +228,14 @@ class AgentRig:
             free_disk_bytes=lambda: self.free_disk(),  # noqa: PLW0108 - a test may replace it
             max_store_bytes=self.max_store_bytes,
             hooks=self.hooks,
-            clock=Clock(self.clock.now, self.clock.now),
+            in_use=self.board,
+            clock=Clock(self.clock.now, self.clock.monotonic_s),
         )
         self.journal = Journal(self.tools)
         self.deployments = Deployments(self.tools, self.journal, self.max_payload_cache_bytes)
         self.trials = Trials(self.tools, self.journal, self.max_payload_cache_bytes)
         self.deployments.resume()
+        self._show()
 
     def desire(
         self,
@@ -259,6 +273,11 @@ class AgentRig:
 
     def turn(self) -> bool:
         """One turn of the loop; False when there was nothing to do."""
+        has_moved = self._step()
+        self._show()
+        return has_moved
+
+    def _step(self) -> bool:
         self.deployments.work()
         if not self.deployments.has_heavy_work():
             self.trials.work()
@@ -320,6 +339,9 @@ class AgentRig:
             text = label.value if isinstance(label, DeploymentState) else str(label)
             rows.append((report.kind, text, report.error_code))
         return rows
+
+    def _show(self) -> None:
+        self.board.publish(read_views(self.tools.store, self.journal))
 
     def _is_settled(self) -> bool:
         records = [self.journal.newest(name) for name in self.journal.names()]

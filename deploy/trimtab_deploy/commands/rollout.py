@@ -127,6 +127,8 @@ def read_spec(chosen: argparse.Namespace) -> RolloutSpec:
             policy=Policy(
                 probe=read_measure_spec(chosen),
                 probation_s=chosen.probation_s,
+                heartbeat_timeout_s=chosen.heartbeat_timeout_s,
+                max_app_p90_ratio=chosen.max_app_p90_ratio,
                 max_fetch_bytes_per_s=chosen.max_fetch_bytes_per_s,
             ),
             on_failure=OnFailure(chosen.on_failure),

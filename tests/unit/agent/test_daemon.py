@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from support.agent_rig import AgentRig
 from support.artifacts import make_artifact
 from support.factories import a_birth
 from trimtab_agent import systemd
+from trimtab_agent.client import Client
+from trimtab_agent.config import LocalSettings
 from trimtab_agent.daemon import PROGRESS_INTERVAL_S, Daemon, Parts
 from trimtab_agent.desires import Desires
 from trimtab_agent.events import (
@@ -28,6 +32,7 @@ from trimtab_agent.events import (
     Stop,
 )
 from trimtab_agent.hook_rules import HookPoint, Verdict
+from trimtab_agent.local.api import LocalApi
 from trimtab_agent.outbox import RESEND_AFTER_S
 from trimtab_protocol.errors import ConfigError, ErrorCode
 from trimtab_protocol.lifecycle import DeploymentState
@@ -119,6 +124,13 @@ class Device:
             "remember_connected": self.remember_connected,
         }
         return Daemon(Parts(**(parts | self.changes)))
+
+    def make_with_socket(self, socket: Path) -> Daemon:
+        """One that applications can reach, by the board that its decisions hold."""
+        rig = self.rig
+        local = LocalApi(LocalSettings(), socket, rig.board, rig.tools.store, rig.journal)
+        self.changes["local"] = local
+        return self.make()
 
     def remember_connected(self) -> None:
         self.connections_remembered += 1
@@ -431,6 +443,61 @@ def test_systemd_is_told_when_it_is_ready_and_fed_by_the_loop_itself(
     assert told[0] == "READY=1"
     assert told.count("WATCHDOG=1") >= 3
     assert told[-1] == "STOPPING=1"
+
+
+@pytest.mark.parametrize("where", ["an event", "the work"])
+def test_a_loop_that_hangs_starves_the_watchdog_although_applications_are_still_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    device = Device(tmp_path / "state", first_connect_timeout_s=0.0)
+    socket = tmp_path / "api.sock"
+    device.daemon = device.make_with_socket(socket)
+    told: list[str] = []
+    is_stuck, may_go_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        is_stuck.set()
+        assert may_go_on.wait(30)
+        monkeypatch.setattr(device.rig.deployments, "work", work)
+
+    work = device.rig.deployments.work
+    monkeypatch.setattr(systemd, "notify", told.append)
+    if where == "the work":
+        monkeypatch.setattr(device.rig.deployments, "work", hang)
+    steps = [hang] if where == "an event" else []
+    script = [*steps, *[device.pass_time(1)] * 5]
+    thread = threading.Thread(target=device.run, args=script)
+    thread.start()
+    try:
+        assert is_stuck.wait(30)
+        fed = told.count("WATCHDOG=1")
+        for _ in range(4):
+            device.rig.clock.pass_time(60)
+            time.sleep(0.1)
+            assert Client(socket).models() == {}
+        assert told.count("WATCHDOG=1") == fed
+    finally:
+        may_go_on.set()
+        thread.join(30)
+    assert told.count("WATCHDOG=1") >= fed + 3
+    assert told[-1] == "STOPPING=1"
+
+
+def test_applications_are_answered_from_the_start_to_the_end_and_see_every_change(
+    tmp_path: Path,
+) -> None:
+    device = Device(tmp_path / "state")
+    socket = tmp_path / "api.sock"
+    device.daemon = device.make_with_socket(socket)
+    seen: list[int | None] = []
+
+    def look() -> None:
+        model = Client(socket).model("digits") if Client(socket).models() else None
+        seen.append(model.version if model is not None else None)
+
+    device.run(look, Connected(), a_desire(device), *device.deliver(), look)
+    assert seen == [None, 1]
+    assert not socket.exists()
 
 
 def test_what_a_hook_said_reaches_the_deployment_that_waits_for_it(tmp_path: Path) -> None:

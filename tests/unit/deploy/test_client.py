@@ -125,6 +125,7 @@ def test_a_rollout_is_what_its_options_say() -> None:
         chosen(
             *("rollout", "create", "m@3", "--class", "pi", "--class", "orin"),
             *("--stage", "count=1", "--stage", "ratio=1.0", "--max-p90-ratio", "1.2"),
+            *("--heartbeat-timeout-s", "30", "--max-app-p90-ratio", "1.2"),
             *("--probation-s", "5", "--probe-processes", "2", "--probe-min-runs", "20"),
             *("--probe-min-steady-s", "0.5", "--probe-warm-up-s", "0.1", "--on-failure", "stop"),
             *("--probe-paced-period-ms", "20", "--probe-energy-windows", "0"),
@@ -134,6 +135,7 @@ def test_a_rollout_is_what_its_options_say() -> None:
     assert spec.stages == (StageSpec(count=1), StageSpec(ratio=1.0))
     assert spec.gate.max_p90_ratio == 1.2
     assert spec.policy.probation_s == 5
+    assert (spec.policy.heartbeat_timeout_s, spec.policy.max_app_p90_ratio) == (30, 1.2)
     assert (spec.policy.probe.processes, spec.policy.probe.min_runs) == (2, 20)
     assert (spec.policy.probe.min_steady_s, spec.policy.probe.warm_up_s) == (0.5, 0.1)
     assert (spec.policy.probe.paced_period_ms, spec.policy.probe.energy_windows) == (20, 0)

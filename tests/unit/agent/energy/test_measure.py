@@ -141,6 +141,33 @@ def test_a_sensor_that_answers_eagain_is_a_reason() -> None:
     assert "temporarily unavailable" in str(energy.per_inference_mj.absent)
 
 
+def test_a_sensor_that_fails_before_the_load_does_not_start_it() -> None:
+    count = itertools.count(1)
+
+    def read_mw() -> float:
+        if next(count) > 2:
+            raise OSError(19, "No such device")
+        return 1000.0
+
+    load = MadeLoad()
+    energy = measure_energy(Sampled(QUICK, read_mw), load, 1, SECONDS)
+    assert "No such device" in str(energy.per_inference_mj.absent)
+    assert load.seconds == []
+
+
+def test_a_sensor_that_fails_in_the_last_idle_window_is_named() -> None:
+    load, after = MadeLoad(), itertools.count(1)
+
+    def read_mw() -> float:
+        is_over = bool(load.seconds) and load.power_mw < 2000
+        if is_over and next(after) > 2:
+            raise OSError(19, "No such device")
+        return load.power_mw
+
+    energy = measure_energy(Sampled(QUICK, read_mw), load, 1, SECONDS)
+    assert "No such device" in str(energy.per_inference_mj.absent)
+
+
 def test_a_model_that_crashes_is_a_reason() -> None:
     def crash() -> None:
         raise ModelError("the worker was killed")
@@ -190,6 +217,19 @@ def test_a_filter_lengthens_the_window_and_its_settling_is_thrown_away() -> None
     load = MadeLoad()
     measure_energy(Sampled(filtered, lambda: load.power_mw), load, 1, 0.1)
     assert load.seconds == [pytest.approx(0.4 + 5 * 0.02)]
+
+
+def test_what_an_averaging_sensor_still_shows_of_before_is_not_counted() -> None:
+    load, seen = MadeLoad(), [(0.0, 1000.0)]
+
+    def read_late_mw() -> float:
+        now_s = time.monotonic()
+        seen.append((now_s, load.power_mw))
+        return next(power_mw for at_s, power_mw in reversed(seen) if at_s <= now_s - 0.2)
+
+    facts = replace(QUICK, filter_s=0.05)  # settled after 0.25 s and one interval more
+    energy = measure_energy(Sampled(facts, read_late_mw), load, 1, 1.0)
+    assert energy.per_inference_mj.value == pytest.approx(20.0, rel=allowed(energy))
 
 
 def test_power_loses_an_interval_at_either_end_of_a_run_and_a_counter_nothing() -> None:

@@ -124,6 +124,7 @@ def test_the_uncertainty_of_idle_power_counts_once_for_all_windows() -> None:
 
 
 def test_a_power_within_the_sensor_s_steps_is_below_resolution_with_numbers() -> None:
+    """[P-7.10]"""
     sensor = SensorFacts("x", "module", resolution_mw=1000, filter_s=5.0)
     judged = judge_windows([at(5, 1000), at(25, 1000)], [at(15, 1800, 100)], sensor)
     # One independent reading: 1000 / sqrt(12) = 288.7 mW, three times that is more than 800.
@@ -148,6 +149,7 @@ def test_an_idle_power_that_wavers_is_the_resolution() -> None:
 
 
 def test_a_window_below_idle_stays_negative() -> None:
+    """[P-7.10]"""
     idle_windows = [at(5 + 20 * n, 1000 + n % 2) for n in range(4)]
     loads = [at(15, 900, 10), at(35, 3000, 10), at(55, 3000, 10)]
     interval = judge_windows(idle_windows, loads, EXACT).per_inference_mj.interval

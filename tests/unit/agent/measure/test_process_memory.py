@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from trimtab_agent.measure.process_memory import (
+    Footprint,
+    read_footprint,
     read_involuntary_switches,
     read_status_bytes,
     reset_peak,
@@ -61,6 +63,19 @@ def test_resetting_writes_what_the_kernel_wants(tmp_path: Path) -> None:
     (tmp_path / "self").mkdir()
     assert reset_peak(tmp_path)
     assert (tmp_path / "self" / "clear_refs").read_text() == "5"
+
+
+def test_what_others_share_is_divided_in_pss_and_not_in_uss(tmp_path: Path) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "smaps_rollup").write_text(
+        "5563ade01000-7ffc55b34000 ---p 00000000 00:00 0                          [rollup]\n"
+        "Rss:                9084 kB\nPss:                2500 kB\nPss_Dirty:          1000 kB\n"
+        "Shared_Clean:       7000 kB\nPrivate_Clean:       300 kB\nPrivate_Dirty:      1700 kB\n"
+    )
+    assert read_footprint(tmp_path) == Footprint(9084 * 1024, 2500 * 1024, 2000 * 1024)
+    assert read_footprint(tmp_path / "none") is None
+    (tmp_path / "self" / "smaps_rollup").write_text("Rss:   9084 kB\n")
+    assert read_footprint(tmp_path) is None
 
 
 def test_this_process_holds_what_it_allocated() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from support.tiny_models import make_onnx
 from trimtab_agent.measure import session as session_module
-from trimtab_agent.measure.jobs import WorkerJob
+from trimtab_agent.measure.jobs import Answer, WorkerJob
 from trimtab_agent.measure.session import WorkerSession, describe_death
 from trimtab_protocol.errors import ErrorCode, ModelError
 from trimtab_protocol.manifest import RuntimeName
@@ -96,16 +97,44 @@ def test_one_that_takes_too_long_is_killed(tmp_path: Path) -> None:
         os.kill(pid_of(session), 0)
 
 
-def test_time_that_was_planned_or_spent_elsewhere_does_not_count(tmp_path: Path) -> None:
-    with WorkerSession(a_job(tmp_path), 60) as worker:
-        left_s = worker._left_s
-        time.sleep(1.0)
-        worker.run_for(1.0)
-        worker.paced(20.0, 50)
-        assert left_s - worker._left_s < 1.0
-        left_s = worker._left_s
-        worker.burst(11, 0.3)
-        assert left_s - worker._left_s >= 0.3
+class Clock:
+    """A clock that only moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+def test_time_that_was_planned_or_spent_elsewhere_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(session_module, "time", clock)
+    session = WorkerSession(a_job(tmp_path), 60.0)
+    deadlines: list[float] = []
+
+    def answer_after(seconds: float, **said: Any) -> None:
+        def read_line(until_s: float) -> bytes:
+            deadlines.append(until_s - clock.now_s)
+            clock.now_s += seconds
+            return Answer(**said).model_dump_json().encode()
+
+        monkeypatch.setattr(session, "_read_line", read_line)
+
+    session._channel, other = socket.socketpair()
+    with session._channel, other:
+        answer_after(5.0)
+        session.burst(11, 0.3)
+        clock.now_s += 1000.0  # the other one of a pair
+        answer_after(12.0, runs=7)
+        assert session.run_for(10.0).inferences == 7
+        answer_after(3.0)
+        session.paced(20.0, 100)
+        answer_after(1.0)
+        session.burst(11, 0.3)
+    assert deadlines == [60.0, 65.0, 55.0, 52.0]
 
 
 def test_a_worker_that_is_killed_says_by_what(tmp_path: Path) -> None:

@@ -255,6 +255,44 @@ def test_runs_that_outlast_the_period_are_late_and_the_pace_goes_on() -> None:
     assert max(samples.durations_ns) >= 50_000_000
 
 
+def test_runs_before_the_timed_ones_are_not_counted_as_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock_ns = 0
+
+    def infer() -> None:  # the lead runs take longer than two periods, the timed ones a tenth
+        nonlocal clock_ns
+        clock_ns += 250 if infer.runs < timing.PACED_LEAD_RUNS else 10  # type: ignore[attr-defined]
+        infer.runs += 1  # type: ignore[attr-defined]
+
+    def sleep(seconds: float) -> None:
+        nonlocal clock_ns
+        clock_ns += round(seconds * 1e9)
+
+    infer.runs = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: clock_ns)
+    monkeypatch.setattr(time, "sleep", sleep)
+    samples = Samples(Path("/proc"))
+    timing.run_paced(infer, samples, 100, 11)
+    assert samples.durations_ns == [10] * 11
+    assert samples.late == 1  # the first timed one, which the last of the lead delayed
+
+
+def test_a_burst_begins_with_untimed_runs_until_caches_and_clocks_are_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock_ns, runs = 0, 0
+
+    def infer() -> None:
+        nonlocal clock_ns, runs
+        clock_ns += 1_000_000
+        runs += 1
+
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: clock_ns)
+    timed = timing.run_burst(infer, Samples(Path("/proc")), 50, 0.0)
+    assert (timed, runs) == (50, 70)
+
+
 def test_figures_of_one_process_are_those_of_its_raw_nanoseconds() -> None:
     durations = [100] * 60 + [110] * 30 + [10_000] * 10
     samples = Samples(Path("/proc"), durations, wall_ns=5, cpu_ns=200, involuntary_switches=3)
