@@ -142,6 +142,7 @@ TABLE: dict[tuple[DeploymentState, str], Cell] = {
     for fault, cell in zip(grid.faults, row, strict=True)
 }
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "faults.md"
 SOME_DAY_S = 1_750_000_000.0
 
 SPOILED: dict[DeploymentState, str] = {S.FAILED: "probe", S.ROLLED_BACK: "check"}
@@ -249,3 +250,28 @@ def test_no_state_and_no_fault_is_missing_in_the_table() -> None:
     states = {state for state, _event in TRANSITIONS} | set(TRANSITIONS.values())
     assert states == set(S)
     assert set(TABLE) == set(itertools.product(states, FAULTS))
+
+
+def describe(outcome: Outcome) -> str:
+    code = f" `{outcome.code.value}`" if outcome.code is not None else ""
+    active = "new" if outcome.active == CANDIDATE else "old"
+    return f"{active}, `{outcome.state.value}`{code}"
+
+
+def to_markdown(grid: Grid) -> str:
+    """One table of docs/faults.md."""
+    lines = [("", *grid.faults), ("---",) * (len(grid.faults) + 1)]
+    for state, row in grid.rows.items():
+        cells = (" or ".join(sorted(map(describe, cell.outcomes))) or "—" for cell in row)
+        lines.append((f"`{state.value}`", *cells))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.faults[0])
+def test_the_page_for_readers_says_the_same(grid: Grid) -> None:
+    """`PYTHONPATH=tests python tests/faults/test_fault_table.py` prints what belongs there."""
+    assert to_markdown(grid) in PAGE.read_text()
+
+
+if __name__ == "__main__":
+    print("\n\n".join(map(to_markdown, GRIDS)))

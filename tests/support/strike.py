@@ -48,7 +48,7 @@ class Strike:
     began_s: float | None = field(default=None, init=False)
     is_over: bool = field(default=False, init=False)
     rig: AgentRig | None = field(default=None, init=False)
-    _marks: tuple[tuple[int, int], ...] = field(default=(), init=False)
+    _marks: tuple[tuple[int, int], ...] | None = field(default=None, init=False)
     _state: DeploymentState | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -113,7 +113,7 @@ class Strike:
     def _look(self) -> DeploymentState | None:
         """What is active and in which state; read again only when a file has changed."""
         paths = (self.root / "records" / "digits.json", self.root / "models" / "digits" / "active")
-        files = (*paths, *sorted(paths[1].glob("*")))
+        files = [path for path in (*paths, *sorted(paths[1].glob("*"))) if path.exists()]
         marks = tuple((path.stat().st_ino, path.stat().st_mtime_ns) for path in files)
         if marks != self._marks:
             self._marks, self._state = marks, read_state(self.root)
@@ -131,7 +131,10 @@ class Strike:
         self.points += 1
         if self.has_struck or self.points <= self.point:
             return
-        self.began_s, self.where = rig.clock.monotonic_s(), f"point {self.point}: {step} {path.name}"
+        self.began_s, self.where = (
+            rig.clock.monotonic_s(),
+            f"point {self.point}: {step} {path.name}",
+        )
         self.fault.strike(rig)
         if self.fault.is_power_lost:
             self._unsynced.lose(are_changes_lost=self.are_changes_lost)
@@ -141,7 +144,10 @@ class Strike:
 
 def read_state(root: Path) -> DeploymentState | None:
     """Which state of the update the journal on the disk says; None before it was taken up."""
-    record = json.loads((root / "records" / "digits.json").read_bytes())["deployment"]
+    try:
+        record = json.loads((root / "records" / "digits.json").read_bytes())["deployment"]
+    except FileNotFoundError:
+        return None
     return DeploymentState(record["state"]) if record["deployment_id"] == DEPLOYMENT else None
 
 
