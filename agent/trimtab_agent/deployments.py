@@ -90,14 +90,14 @@ class Deployments:
         self._desk.work()
         self._notice_holds()
         for name in self._journal.names():
-            if name in self._gone_back:
-                self._roll_back(name, self._gone_back[name])
             if self._is_given_up(name):
                 continue
             record = self._journal.newest(name)
             if record is None:
                 continue
-            if record.hook_due is not None:
+            if name in self._gone_back:
+                self._roll_back(name, self._gone_back[name])
+            elif record.hook_due is not None:
                 self._ask_due_hook(name, record)
             elif self._is_heavy(name, record) and self._tools.bench.owner is None:
                 self._tools.bench.claim(name)
@@ -223,10 +223,16 @@ class Deployments:
         record = self._journal.newest(name)
         if record is None or record.state is not S.PROBATION:
             return False
-        error = self._watch.look(name, record).error
-        if error is not None:
+        is_begun = record.error_code is not None
+        error = record.reason() if is_begun else self._watch.look(name, record).error
+        if error is None:
+            return False
+        try:
             self._roll_back(name, error)
-        return error is not None
+        except StorageError as refusal:  # the next turn tries again, and nobody else waits for it
+            if not is_begun:
+                log.error("%s: not back yet: %s", name, refusal)
+        return True
 
     def _watch_probation(self, name: str, record: DeploymentRecord) -> None:
         """When the time is over and everybody was heard, check the active file once more."""
@@ -257,7 +263,8 @@ class Deployments:
             return
         if self._is_given_up(name):
             return
-        record, active = self._journal.deployment(name), self._active_if_readable(name)
+        record = self._journal.deployment(name)
+        active = self._active_if_readable(name)
         if active is None or active.ref != record.artifact:  # a cut, and going back was not written
             reason = f"{record.artifact} is in probation and not active any more"
             self._roll_back(name, StorageError(reason, code=ErrorCode.STORAGE_CORRUPT))
@@ -290,15 +297,23 @@ class Deployments:
         self._take_up_waiting(name)
 
     def _roll_back(self, name: str, error: TrimtabError, *, next_desire: bool = True) -> None:
-        """End a deployment by going back, unless its artifact never became active."""
-        record = self._journal.deployment(name)
+        """End a deployment by going back, unless its artifact never became active.
+
+        The reason is written down first: after a kill in between, nothing else would keep what is
+        active no more from being committed.
+        """
+        before = self._journal.deployment(name)
+        record = before
+        if before.state is S.PROBATION:  # what is still activating may yet get there
+            record = self._journal.note(name, before.because(error))
         self._tools.bench.release(name)
         active = self._active_if_readable(name)
         if active is None or active.ref == record.artifact:
             active = self._tools.store.restore_last_good(name)
             self._gone_back[name] = error
         back = active.ref if active is not None else "no model"
-        log.warning("%s: back to %s: [%s] %s", name, back, error.code.value, error)
+        if before.error_code is None:
+            log.warning("%s: back to %s: [%s] %s", name, back, error.code.value, error)
         moved = record.moved(E.ROLL_BACK, error)
         moved = self._steps.with_hook_due(moved, HookPoint.AFTER_ROLLBACK)
         self._journal.save(name, moved)
@@ -322,6 +337,8 @@ class Deployments:
         if is_final(record.state):
             self._journal.report(name, record)
             return
+        if record.state is S.PROBATION and record.error_code is not None:
+            return  # it was going back; `work` goes on with that
         record = record.model_copy(update={"starts": record.starts + 1})
         self._journal.save(name, record)
         if record.starts >= record.policy.max_starts and record.state in (S.PROBING, S.PROBATION):

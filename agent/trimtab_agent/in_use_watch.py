@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 from trimtab_agent.in_use_verdict import UseVerdict, judge_use, know_before, know_since
 from trimtab_agent.journal import Journal
 from trimtab_agent.records import DeploymentRecord
 from trimtab_agent.tools import Tools
-from trimtab_protocol.errors import StorageError
-
-log = logging.getLogger(__name__)
 
 
 class InUseWatch:
@@ -53,12 +48,5 @@ class InUseWatch:
         uses = self._tools.in_use.uses_of(name, record.artifact.sha256)
         known = know_since(record.applications, uses)
         if known != record.applications:
-            self._save(name, record.model_copy(update={"applications": known}))
+            self._journal.note(name, record.model_copy(update={"applications": known}))
         return judge_use(known, uses, record.policy, since_s=since_s, now_s=now_s)
-
-    def _save(self, name: str, record: DeploymentRecord) -> None:
-        try:
-            self._journal.save(name, record)
-        except StorageError as error:
-            self._journal.keep(name, record)
-            log.error("%s: who is watched is not written down yet: %s", name, error)

@@ -125,10 +125,21 @@ class Journal:
             StorageError: The disk refuses; nothing has changed.
         """
         model = self.model(name).model_copy(update={"deployment": record})
-        self._tools.store.write_record(name, model.model_dump_json(exclude_none=True).encode())
+        self._write(model)
         self._models[name] = model
         log.info("%s: %s is %s", name, record.artifact or record.deployment_id, record.state.value)
         self.report(name, record)
+
+    def note(self, name: str, record: DeploymentRecord) -> DeploymentRecord:
+        """Remember, durably if the disk takes it, and report nothing; known already is done already."""
+        if record == self.newest(name):
+            return record
+        self.keep(name, record)
+        try:
+            self._write(self.model(name))
+        except StorageError as error:
+            log.error("%s: not written down: %s", name, error)
+        return record
 
     def raise_highest_version(self, name: str, version: int) -> None:
         """Remember that a version was committed; the next `save` makes it durable."""
@@ -164,6 +175,10 @@ class Journal:
                 deployment=self._deployment_status(name, self.newest(name)),
             )
         return rows
+
+    def _write(self, model: ModelRecord) -> None:
+        content = model.model_dump_json(exclude_none=True).encode()
+        self._tools.store.write_record(model.name, content)
 
     def _put_overdue(self) -> None:
         while self._overdue:

@@ -14,7 +14,7 @@ from trimtab_agent.hook_rules import HookPoint
 from trimtab_agent.in_use_verdict import Known
 from trimtab_agent.measure.jobs import JobResult
 from trimtab_protocol.base import Identifier, Name, WireModel
-from trimtab_protocol.errors import ErrorCode, TrimtabError
+from trimtab_protocol.errors import ErrorCode, TrimtabError, error_from_code
 from trimtab_protocol.lifecycle import DeploymentEvent, DeploymentState, advance
 from trimtab_protocol.manifest import ArtifactRef, SignedManifest
 from trimtab_protocol.messages import DeploymentReport, DeploymentStatus, Policy
@@ -48,9 +48,18 @@ class DeploymentRecord(WireModel):
             ProtocolError: The table has no such transition.
         """
         changes: dict[str, object] = {"state": advance(self.state, event), "starts": 0}
-        if error is not None:
-            changes |= {"error_code": error.code, "detail": error.message}
-        return self.model_copy(update=changes)
+        moved = self.model_copy(update=changes)
+        return moved.because(error) if error is not None else moved
+
+    def because(self, error: TrimtabError) -> DeploymentRecord:
+        """The record with the reason for which it ends; in a state that is not final, will end."""
+        return self.model_copy(update={"error_code": error.code, "detail": error.message})
+
+    def reason(self) -> TrimtabError | None:
+        """What `because` was given."""
+        if self.error_code is None:
+            return None
+        return error_from_code(self.error_code, self.detail)
 
     def with_artifact(self) -> DeploymentRecord:
         """With the artifact's short form from the (verified) manifest."""

@@ -200,7 +200,10 @@ def look(strike: Strike) -> Outcome:
     assert all(code is None for _state, code in told[:-1]), strike.where
     ranks = [PROGRESS[state] for state, _code in told]
     assert ranks == sorted(set(ranks)), f"each state once and in order, {strike.where}"
-    return Outcome(active_in(strike.root), *told[-1])
+    active = active_in(strike.root)
+    if active == CANDIDATE:
+        assert active_in(strike.root, "last_good") == INCUMBENT, strike.where
+    return Outcome(active, *told[-1])
 
 
 def strike_at(strike: Strike) -> Outcome | None:

@@ -295,8 +295,8 @@ class AgentRig:
 
     def settle(self, limit_s: float = 200.0) -> None:
         """Turn until every deployment is final and nothing moves; time passes when nothing else does."""
-        until = self.clock.now() + limit_s
-        while self.clock.now() < until:
+        until = self.clock.monotonic_s() + limit_s
+        while self.clock.monotonic_s() < until:
             if self.turn():
                 continue
             if self._is_settled():

@@ -103,7 +103,7 @@ def _reverse_chunks(rig: AgentRig) -> None:
 
 def _jump(seconds: float) -> Callable[[AgentRig], None]:
     def strike(rig: AgentRig) -> None:
-        rig.clock.jump(seconds)
+        rig.clock.jumped_s += seconds
 
     return strike
 

@@ -151,10 +151,11 @@ def read_state(root: Path) -> DeploymentState | None:
     return DeploymentState(record["state"]) if record["deployment_id"] == DEPLOYMENT else None
 
 
-def active_in(root: Path) -> str:
-    """What an application would find; asserts that it is whole."""
-    slot = Store(root, Disk()).active("digits")
-    assert slot is None or slot.is_whole(), f"{slot.ref} is active and not whole"
+def active_in(root: Path, link: str = "active") -> str:
+    """What an application would find, or what is behind `last_good`; asserts that it is whole."""
+    store = Store(root, Disk())
+    slot = store.active("digits") if link == "active" else store.last_good("digits")
+    assert slot is None or slot.is_whole(), f"{slot.ref} is {link} and not whole"
     return str(slot.ref) if slot is not None else "nothing"
 
 

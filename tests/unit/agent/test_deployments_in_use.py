@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.agent_rig import PROBATION_S, AgentRig
+from support.agent_rig import PROBATION_S, AgentRig, PowerCut
 from support.artifacts import make_artifact
 from trimtab_agent.hook_rules import HookPoint, Verdict
 from trimtab_agent.local.histogram import bucket_of
@@ -344,6 +344,51 @@ def test_an_application_in_a_crash_loop_brings_the_old_model_back(rig: AgentRig)
     camera.load()
     work(rig)
     assert stands(rig) == (S.ROLLED_BACK, "digits@1", ErrorCode.MODEL_CRASH)
+
+
+@pytest.mark.parametrize("where", ["digits.json", "models/digits", "digits"])
+def test_a_disk_that_refuses_the_way_back_is_tried_again_and_keeps_no_other_name_waiting(
+    rig: AgentRig, camera: Application, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera.infer(10.0)
+    update(rig)
+    camera.load()
+    camera.infer(18.0)
+
+    def refuse(_step: str, path: Path) -> None:
+        if where in str(path):
+            raise OSError(28, "No space left on device")
+
+    rig.tools.disk._observe = refuse
+    signed, payload = make_artifact("faces", 1, bytes(range(200)), chunk_bytes=CHUNK)
+    rig.desire(signed, payload, name="faces")
+    work(rig, 3)
+    assert rig.state() is S.PROBATION
+    assert rig.state("faces") is S.PROBATION
+    assert sorted(set(caplog.messages)) == sorted(caplog.messages), "said once"
+    rig.tools.disk._observe = lambda _step, _path: None
+    work(rig)
+    assert stands(rig) == (S.ROLLED_BACK, "digits@1", ErrorCode.MODEL_SLOW_IN_USE)
+
+
+def test_a_reason_to_go_back_outlives_a_restart_that_would_be_a_crash_loop(
+    rig: AgentRig, camera: Application
+) -> None:
+    camera.infer(10.0)
+    update(rig, POLICY.model_copy(update={"max_starts": 1}))
+    camera.load()
+    camera.infer(18.0)
+
+    def cut(step: str, path: Path) -> None:
+        if (step, path.name) == ("symlink", ".active.new"):
+            raise PowerCut
+
+    rig.tools.disk._observe = cut
+    with pytest.raises(PowerCut):
+        rig.turn()
+    rig.start()
+    work(rig)
+    assert stands(rig) == (S.ROLLED_BACK, "digits@1", ErrorCode.MODEL_SLOW_IN_USE)
 
 
 def test_a_disk_that_refuses_to_note_who_is_watched_fails_nothing(
