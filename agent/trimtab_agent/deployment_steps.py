@@ -100,9 +100,12 @@ class Steps:
         due = point if self._tools.hooks.has(point) else None
         return record.model_copy(update={"hook_due": due})
 
-    def start_check(self, record: DeploymentRecord, on_result: Callable[[JobResult], None]) -> None:
-        """Load the active file once more and run its golden vectors, in a child."""
-        slot = self._journal.slot(record)
+    def start_check(self, slot: Slot, on_result: Callable[[JobResult], None]) -> None:
+        """Load the active file once more and run its golden vectors, in a child.
+
+        Raises:
+            StorageError: No child can be started now.
+        """
         job = Job(
             job_id=uuid.uuid4().hex,
             kind=JobKind.CHECK,

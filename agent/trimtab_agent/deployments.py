@@ -62,6 +62,7 @@ class Deployments:
         self._desired: dict[str, DesiredModel] = {}
         self._held: set[str] = set()
         self._unreconciled: dict[str, str] = {}  # model name -> why it could not be taken up yet
+        self._gone_back: dict[str, TrimtabError] = {}  # swapped back and not written down yet: why
         self._desk = HookDesk(tools.hooks, tools.clock.monotonic_s)
         self._watch = InUseWatch(tools, journal)
         self._steps = Steps(tools, journal, self._fail, self._desk, self._watch)
@@ -94,7 +95,9 @@ class Deployments:
             record = self._journal.newest(name)
             if record is None:
                 continue
-            if record.hook_due is not None:
+            if name in self._gone_back:
+                self._roll_back(name, self._gone_back[name])
+            elif record.hook_due is not None:
                 self._ask_due_hook(name, record)
             elif self._is_heavy(name, record) and self._tools.bench.owner is None:
                 self._tools.bench.claim(name)
@@ -241,11 +244,17 @@ class Deployments:
             return
         if self._watch.look(name, record).is_open:
             return
+        try:
+            slot = self._journal.slot(record)
+        except StorageError as error:
+            self._fail(name, error)
+            return
         self._tools.bench.claim(name)
         try:
-            self._steps.start_check(record, lambda result: self._end_probation(name, result))
-        except TrimtabError as error:
-            self._fail(name, error)
+            self._steps.start_check(slot, lambda result: self._end_probation(name, result))
+        except StorageError as error:  # says nothing about the model: tried again at a later turn
+            self._tools.bench.release(name)
+            log.error("%s: the check at the end of probation waits: %s", name, error)
 
     def _end_probation(self, name: str, result: JobResult) -> None:
         self._tools.bench.release(name)
@@ -255,6 +264,11 @@ class Deployments:
         if self._is_given_up(name):
             return
         record = self._journal.deployment(name)
+        active = self._active_if_readable(name)
+        if active is None or active.ref != record.artifact:  # a cut, and going back was not written
+            reason = f"{record.artifact} is in probation and not active any more"
+            self._roll_back(name, StorageError(reason, code=ErrorCode.STORAGE_CORRUPT))
+            return
         if record.artifact is not None:
             self._journal.raise_highest_version(name, record.artifact.version)
         self._journal.save(name, record.moved(E.PROVEN))
@@ -294,12 +308,14 @@ class Deployments:
         active = self._active_if_readable(name)
         if active is None or active.ref == record.artifact:
             active = self._tools.store.restore_last_good(name)
+            self._gone_back[name] = error
         back = active.ref if active is not None else "no model"
         if before.error_code is None:
             log.warning("%s: back to %s: [%s] %s", name, back, error.code.value, error)
         moved = record.moved(E.ROLL_BACK, error)
         moved = self._steps.with_hook_due(moved, HookPoint.AFTER_ROLLBACK)
         self._journal.save(name, moved)
+        self._gone_back.pop(name, None)
         self._ask_hook(name, moved)  # now, for the next desire takes the place of this record
         if next_desire:
             self._take_up_waiting(name)

@@ -93,6 +93,13 @@ class Disk:
             else:
                 path.unlink(missing_ok=True)
 
+    def remove_link(self, link: Path) -> None:
+        """Remove a link so that it stays away; nothing happens if there is none."""
+        self.remove(link)
+        with storage_errors("remove", link):
+            if link.parent.is_dir():
+                self._sync_folder(link.parent)
+
     def _rename(self, source: Path, destination: Path) -> None:
         self._observe("rename", destination)
         source.replace(destination)

@@ -174,7 +174,7 @@ class Store:
         """Go back to the last good slot; without one, no model is active afterwards."""
         good = self.last_good(name)
         if good is None:
-            self._disk.remove(self._link(name, "active"))
+            self._disk.remove_link(self._link(name, "active"))
             return None
         self._disk.swap_link(self._link(name, "active"), good.folder.resolve())
         return good

@@ -7,6 +7,7 @@ yet synced, starts again on what is left, and looks at what is active.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 
 from support.agent_rig import AgentRig, PowerCut
 from support.artifacts import make_artifact
+from support.faults import FAULTS
+from support.strike import DEPLOYMENT, Strike, active_in, carry_through
+from trimtab_protocol.errors import ErrorCode
 from trimtab_protocol.lifecycle import DeploymentState
 
 CHUNK = 1024
@@ -126,6 +130,33 @@ def test_a_power_cut_at_each_step_of_going_back_leaves_one_whole_model(
         survivor.desire(*OLD, deployment_id="back-to-1")
         survivor.settle()
         assert str(survivor.active()) == "digits@1", breaker.steps[number]
+
+
+def taken_back(strike: Strike) -> None:
+    """A first model is taken back, and nothing is left to go back to."""
+    rig = AgentRig(strike.root, strike)
+    rig.children.verdicts["digits@2:check"] = (ErrorCode.MODEL_GOLDEN, "other outputs")
+    with strike.ruling(rig):
+        rig.desire(*NEW, deployment_id=DEPLOYMENT)
+        carry_through(rig, strike)
+
+
+@pytest.mark.parametrize("state", [DeploymentState.PROBATION, DeploymentState.ROLLED_BACK])
+def test_a_first_model_that_was_taken_back_does_not_come_back_with_a_power_cut(
+    tmp_path: Path, state: DeploymentState
+) -> None:
+    for point in itertools.count():
+        folder = tmp_path / str(point)
+        folder.mkdir()
+        strike = Strike(folder, FAULTS["power cut"], state, point, are_changes_lost=True)
+        try:
+            taken_back(strike)
+        except PowerCut:
+            taken_back(Strike(folder, FAULTS["power cut"], None))
+        if not strike.has_struck:
+            break
+        assert active_in(folder) == "nothing", strike.where
+    assert point > 3
 
 
 def test_a_power_cut_that_tears_the_part_file_only_costs_the_torn_chunks(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -51,12 +52,13 @@ class AgentProcess:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> None:
+    def start(self, module: str = "trimtab_agent.cli", **environment: str) -> None:
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(
-            [self._python, "-m", "trimtab_agent.cli", "run", "--config", str(self.config)],
+            [self._python, "-m", module, "run", "--config", str(self.config)],
             stdout=log,
             stderr=log,
+            env=os.environ | environment,
         )
         log.close()
 

@@ -283,7 +283,7 @@ class AgentRig:
             self.trials.work()
         if self.delivery.outgoing:
             sha256, index, chunk = self.delivery.outgoing.popleft()
-            self.tools.bench.on_chunk(sha256, index, chunk, self.clock.now())
+            self.tools.bench.on_chunk(sha256, index, chunk, self.clock.monotonic_s())
             return True
         if self.children.started:
             self.tools.bench.on_child_finished(self.children.finish())
@@ -295,14 +295,14 @@ class AgentRig:
 
     def settle(self, limit_s: float = 200.0) -> None:
         """Turn until every deployment is final and nothing moves; time passes when nothing else does."""
-        until = self.clock.now() + limit_s
-        while self.clock.now() < until:
+        until = self.clock.monotonic_s() + limit_s
+        while self.clock.monotonic_s() < until:
             if self.turn():
                 continue
             if self._is_settled():
                 return
             self.clock.pass_time(1.0)
-            self.tools.bench.on_tick(self.clock.now())
+            self.tools.bench.on_tick(self.clock.monotonic_s())
 
     def run_until(self, state: DeploymentState, name: str = "digits") -> None:
         """Turn until a deployment is in this state."""
@@ -311,7 +311,7 @@ class AgentRig:
                 return
             if not self.turn():
                 self.clock.pass_time(1.0)
-                self.tools.bench.on_tick(self.clock.now())
+                self.tools.bench.on_tick(self.clock.monotonic_s())
         raise AssertionError(f"never {state.value}; it is {self.state(name)}")
 
     def state(self, name: str = "digits") -> DeploymentState | None:

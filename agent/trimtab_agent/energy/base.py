@@ -105,6 +105,13 @@ class EnergySensor(Protocol):
 class Series(Protocol):
     """A sensor that has points of its own, because it gives power and not energy."""
 
+    def start(self) -> None:
+        """Begin here: what was before does not count, however long ago the sensor was opened.
+
+        Raises:
+            StorageError: The sensor vanished or cannot be read any more.
+        """
+
     def read_points(self) -> tuple[Point, ...]:
         """Points that are new since the last call; may be none.
 

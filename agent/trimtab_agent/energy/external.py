@@ -59,14 +59,8 @@ class ExternalMeter:
     ) -> None:
         self._path = path
         self._clock = clock
-        # Fixed once: a clock that is set in mid-run must not move the points against each other.
-        self._unix_ahead_s = unix_clock() - clock()
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            self._inode, self._offset = status.st_ino, status.st_size
-            file.seek(max(0, self._offset - TAIL_BYTES))
-            self._interval_s = interval_of(file.read(TAIL_BYTES))
-        self._newest: Point | None = None
+        self._unix_clock = unix_clock
+        self._begin()
 
     def facts(self) -> SensorFacts:
         """Scope is the board: a meter in the supply sees all of it."""
@@ -76,6 +70,19 @@ class ExternalMeter:
             kind=SensorKind.EXTERNAL,
             update_interval_s=self._interval_s,
         )
+
+    def start(self) -> None:
+        """Begin at the end of the file, which may be another one than when this was opened.
+
+        Raises:
+            StorageError: The file is gone.
+        """
+        try:
+            self._begin()
+        except OSError as error:
+            raise StorageError(
+                f"external meter {self._path}: {error}", code=ErrorCode.STORAGE_CORRUPT
+            ) from error
 
     def read_points(self) -> tuple[Point, ...]:
         """What is new in the file.
@@ -98,6 +105,16 @@ class ExternalMeter:
         """
         self.read_points()
         return self._newest.energy_mj if self._newest is not None else 0.0
+
+    def _begin(self) -> None:
+        # Fixed once: a clock that is set in mid-run must not move the points against each other.
+        self._unix_ahead_s = self._unix_clock() - self._clock()
+        with self._path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            self._inode, self._offset = status.st_ino, status.st_size
+            file.seek(max(0, self._offset - TAIL_BYTES))
+            self._interval_s = interval_of(file.read(TAIL_BYTES))
+        self._newest: Point | None = None
 
     def _read_new(self) -> list[tuple[float, float]]:
         with self._path.open("rb") as file:

@@ -92,14 +92,20 @@ def _take_windows(
             recording.mark()
             idle_runs.append(_idle(run_s))
         points = recording.points_until(idle_runs[-1].ended_s)
-    idle = [_cut(points, run, facts) for run in idle_runs]
-    busy = [_cut(points, run, facts) for run in load_runs]
+    idle = [cut_window(points, run, facts) for run in idle_runs]
+    busy = [cut_window(points, run, facts) for run in load_runs]
     seen = [coverage for _, coverage in (*idle, *busy)]
     return [window for window, _ in idle], [window for window, _ in busy], seen
 
 
-def _cut(points: Sequence[Point], run: LoadRun, facts: SensorFacts) -> tuple[Window, Coverage]:
-    """The middle of a run; a steady load is taken to infer evenly over all of it."""
+def cut_window(
+    points: Sequence[Point], run: LoadRun, facts: SensorFacts
+) -> tuple[Window, Coverage]:
+    """The middle of a run; a steady load is taken to infer evenly over all of it.
+
+    Raises:
+        ValueError: The run is too short for this sensor, or the points do not reach around it.
+    """
     start_s, end_s = run.started_s + facts.settle_s, run.ended_s - facts.tail_s
     if end_s <= start_s:
         raise ValueError(

@@ -31,6 +31,8 @@ class Recording:
         self._thread = threading.Thread(target=self._run, name="energy-recording", daemon=True)
 
     def __enter__(self) -> Recording:
+        if isinstance(self._sensor, Series):
+            self._sensor.start()
         self._take()
         self._thread.start()
         return self

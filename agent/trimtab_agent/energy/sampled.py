@@ -41,6 +41,11 @@ class Sampled:
         """What this sensor is."""
         return self._facts
 
+    def start(self) -> None:
+        """Begin at the next reading, with no energy."""
+        with self._lock:
+            self._newest = None
+
     def read_points(self) -> tuple[Point, ...]:
         """Take one reading.
 

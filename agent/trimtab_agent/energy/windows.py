@@ -40,28 +40,6 @@ class Window:
         return self.energy_mj / self.duration_s
 
 
-def energy_per_inference(idle: Sequence[Window], load: Sequence[Window]) -> Reading:
-    """Dynamic energy per inference in millijoules.
-
-    Args:
-        idle: At least two windows in which nothing was run, around the load.
-        load: At least one window of back-to-back inferences.
-    """
-    idle_mw = [window.power_mw for window in idle]
-    floor_mw = statistics.mean(idle_mw)
-    noise_mw = statistics.stdev(idle_mw)
-    dynamic_mw = [window.power_mw - floor_mw for window in load]
-    if statistics.median(dynamic_mw) <= RESOLUTION_SIGMAS * noise_mw:
-        return absent(
-            f"below resolution: {statistics.median(dynamic_mw):.0f} mW over an idle power "
-            f"that varies by {noise_mw:.0f} mW"
-        )
-    per_inference = [
-        (window.energy_mj - floor_mw * window.duration_s) / window.inferences for window in load
-    ]
-    return known(statistics.median(per_inference), min(per_inference), max(per_inference))
-
-
 @dataclass(frozen=True)
 class Judged:
     """What the windows say: per inference in millijoules, powers in milliwatts."""

@@ -27,7 +27,7 @@ from trimtab_agent.local.board import Board
 from trimtab_agent.local.histogram import RESOLUTION_RATIO, Histogram
 from trimtab_agent.local.views import ModelView
 from trimtab_protocol.api import Problem
-from trimtab_protocol.base import Identifier, Sha256, WireModel, parse_wire
+from trimtab_protocol.base import Identifier, Sha256, WireModel, build_now, parse_wire
 from trimtab_protocol.errors import ErrorCode, ProtocolError, TrimtabError
 
 MAX_WAIT_S = 60.0
@@ -107,6 +107,10 @@ class LatenciesBody(UseBody):
     buckets: Annotated[
         dict[int, Annotated[StrictInt, Field(ge=1, le=10**9)]], Field(max_length=1000)
     ] = Field(default_factory=dict)
+
+
+for _model in (HoldBody, UseBody, LatenciesBody, ModelView, Problem):
+    build_now(_model)  # before there are connections, whose threads use them at once
 
 
 @dataclass(frozen=True)

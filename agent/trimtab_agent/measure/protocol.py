@@ -106,7 +106,7 @@ class _Run:
         if isinstance(self.sensor, NoSensor) or self.spec.energy_windows == 0:
             return 0.0
         facts = self.sensor.facts()
-        window_s = facts.settle_s + plan_window_s(facts, self.spec.energy_window_s)
+        window_s = facts.settle_s + plan_window_s(facts, self.spec.energy_window_s) + facts.tail_s
         return window_s * (2 * self.spec.energy_windows + 1) + self.spec.warm_up_s
 
     def planned_s(self) -> float:

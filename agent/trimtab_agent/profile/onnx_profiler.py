@@ -72,7 +72,7 @@ def _trace(
     try:
         session = library.InferenceSession(job.model_path, options, providers=PROVIDERS)
     except Exception as error:
-        code = code_of_failure(str(error), ErrorCode.MODEL_LOAD)
+        code = code_of_failure(error, ErrorCode.MODEL_LOAD)
         raise ModelError(f"ONNX Runtime cannot load it: {error}", code=code) from error
     model = OnnxModel(session)
     infer = model.bind(_feeds(job, model))

@@ -16,8 +16,9 @@ MEMORY_WORDS = ("bad_alloc", "MemoryError", "Cannot allocate", "Failed to alloca
 """How Python, C++, the C library and ONNX Runtime say that there is no memory left."""
 
 
-def code_of_failure(text: str, otherwise: ErrorCode) -> ErrorCode:
+def code_of_failure(failure: Exception | str, otherwise: ErrorCode) -> ErrorCode:
     """`model.memory` if a library's words say so, which mostly tell it in no other way."""
+    text = failure if isinstance(failure, str) else repr(failure)  # Python's own has no words
     return ErrorCode.MODEL_MEMORY if any(word in text for word in MEMORY_WORDS) else otherwise
 
 

@@ -48,7 +48,7 @@ class LiteRt:
             interpreter = self._library.Interpreter(model_path=str(path), num_threads=threads)
             interpreter.allocate_tensors()
         except Exception as error:
-            code = code_of_failure(str(error), ErrorCode.MODEL_LOAD)
+            code = code_of_failure(error, ErrorCode.MODEL_LOAD)
             raise ModelError(f"{self._package} cannot load it: {error}", code=code) from error
         return LiteRtModel(interpreter)
 
@@ -82,7 +82,7 @@ class LiteRtModel:
             try:
                 invoke()
             except (RuntimeError, ValueError) as error:
-                code = code_of_failure(str(error), ErrorCode.MODEL_CRASH)
+                code = code_of_failure(error, ErrorCode.MODEL_CRASH)
                 raise ModelError(f"LiteRT cannot run it: {error}", code=code) from error
             return None
 

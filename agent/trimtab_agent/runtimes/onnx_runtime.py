@@ -60,7 +60,7 @@ class OnnxRuntime:
         try:
             session = self._library.InferenceSession(str(path), options, providers=PROVIDERS)
         except Exception as error:
-            code = code_of_failure(str(error), ErrorCode.MODEL_LOAD)
+            code = code_of_failure(error, ErrorCode.MODEL_LOAD)
             raise ModelError(f"ONNX Runtime cannot load it: {error}", code=code) from error
         return OnnxModel(session)
 
@@ -84,7 +84,7 @@ class OnnxModel:
             try:
                 self._results = run(names, arrays)
             except Exception as error:
-                code = code_of_failure(str(error), ErrorCode.MODEL_CRASH)
+                code = code_of_failure(error, ErrorCode.MODEL_CRASH)
                 raise ModelError(f"ONNX Runtime cannot run it: {error}", code=code) from error
             return None
 

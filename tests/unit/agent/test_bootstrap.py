@@ -228,6 +228,36 @@ def test_the_run_command_ends_in_order_when_it_is_told_to(
     stub.wait_for("an orderly end", lambda: stub.clients[0].is_orderly)
 
 
+def test_the_run_command_listens_to_the_meter_and_the_birth_names_it(
+    stub: MqttStub, tmp_path: Path, signals: None
+) -> None:
+    meter = MqttStub()
+    extra = f'[meter]\ntopic = "plug"\nbroker = "127.0.0.1:{meter.port}"\n'
+    config = write_config(tmp_path, stub.port, extra)
+    path = tmp_path / "state/meter.csv"
+
+    def is_subscribed() -> bool:
+        return bool(meter.clients and meter.clients[0].subscriptions)
+
+    def stop_after_a_line() -> None:
+        try:
+            stub.wait_for("a birth", lambda: bool(stub.clients and sent(stub, Leaf.BIRTH)))
+            meter.wait_for("a subscription to the meter", is_subscribed)
+            meter.send("plug", b"3.5")
+            meter.wait_for("a line", lambda: path.stat().st_size > 0)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop_after_a_line, daemon=True)
+    thread.start()
+    assert cli.main(["run", "--config", str(config)]) == 0
+    thread.join(5)
+    meter.wait_for("an orderly end", lambda: meter.clients[0].is_orderly)
+    meter.close()
+    assert parse_message(Birth, sent(stub, Leaf.BIRTH)[0]).sensors == ("external:meter.csv",)
+    assert path.read_text().endswith(",3.5\n")
+
+
 def test_the_run_command_gives_up_on_a_broker_that_was_never_there(
     tmp_path: Path, signals: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

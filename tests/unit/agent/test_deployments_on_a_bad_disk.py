@@ -9,7 +9,7 @@ import pytest
 
 from support.agent_rig import AgentRig
 from support.artifacts import make_artifact
-from trimtab_agent.measure.jobs import JobKind
+from trimtab_agent.measure.jobs import Job, JobKind
 from trimtab_protocol.errors import ErrorCode, StorageError
 from trimtab_protocol.lifecycle import DeploymentState
 from trimtab_protocol.manifest import SignedManifest
@@ -152,6 +152,45 @@ def test_a_journal_that_cannot_be_written_in_probation_commits_later(
     disk.refused = ()
     rig.settle()
     assert rig.state() is DeploymentState.COMMITTED
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_model_that_was_gone_back_from_is_never_committed_because_the_disk_was_full(
+    rig: AgentRig, disk: FullDisk, is_restarted: bool
+) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.run_until(DeploymentState.PROBATION)
+    rig.children.verdicts["digits@2:check"] = (ErrorCode.MODEL_GOLDEN, "other outputs")
+    disk.refused = (("write", "/records/"),)
+    turn_through(rig, 60)
+    assert str(rig.active()) == "digits@1"
+    rig.children.verdicts.clear()
+    disk.refused = ()
+    if is_restarted:
+        rig.start()
+    rig.settle()
+    code = ErrorCode.STORAGE_CORRUPT if is_restarted else ErrorCode.MODEL_GOLDEN
+    assert (rig.state(), rig.error_code()) == (DeploymentState.ROLLED_BACK, code)
+    assert str(rig.active()) == "digits@1"
+
+
+def test_a_check_that_cannot_be_started_takes_no_model_back(
+    rig: AgentRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.run_until(DeploymentState.PROBATION)
+    refused: list[Job] = []
+
+    def refuse(job: Job) -> None:
+        refused.append(job)
+        monkeypatch.undo()
+        raise StorageError("no room for the files of a child")
+
+    monkeypatch.setattr(rig.children, "start", refuse)
+    rig.settle()
+    assert len(refused) == 1
+    assert rig.state() is DeploymentState.COMMITTED
+    assert str(rig.active()) == "digits@2"
 
 
 @pytest.mark.parametrize("version", [1, 3])

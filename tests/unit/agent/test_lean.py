@@ -118,3 +118,15 @@ with tempfile.TemporaryDirectory() as name:
 print(complete)
 """
     assert _run(code) == "[(True, 'child')]"
+
+
+def test_what_the_connections_of_applications_read_and_write_is_built_before_there_are_any() -> (
+    None
+):
+    code = """
+stay_small()
+from trimtab_agent.local import routes
+models = [value for value in vars(routes).values() if hasattr(value, "__pydantic_complete__")]
+print(len(models) >= 4, [m.__name__ for m in models if not m.__pydantic_complete__])
+"""
+    assert _run(code) == "True []"

@@ -91,6 +91,20 @@ def test_a_file_that_was_renamed_is_read_to_its_end_before_the_new_one(tmp_path:
     assert sensor.read_mj() == 6000
 
 
+def test_to_start_is_to_begin_with_the_file_that_is_there_now(tmp_path: Path) -> None:
+    sensor, path = meter(tmp_path)
+    append(path, "101,2\n")
+    path.unlink()
+    (tmp_path / "meter.csv.1").write_text("junk\n")
+    path.write_text("junk\n102,2\n")
+    sensor.start()
+    append(path, "103,2\n104,2\n")
+    assert [point.at_s for point in sensor.read_points()] == [103, 104]
+    path.unlink()
+    with pytest.raises(StorageError, match=r"meter\.csv"):
+        sensor.start()
+
+
 def test_a_file_that_was_replaced_by_another_is_an_error(tmp_path: Path) -> None:
     sensor, path = meter(tmp_path, "99,1\n")
     (tmp_path / "other").write_text("1,1\n2,2\n")

@@ -14,9 +14,10 @@ import pytest
 
 from support import power_layouts as boards
 from support.board_layouts import make_unreadable
-from trimtab_agent.energy.base import EnergySensor, NoSensor, SensorFacts
+from trimtab_agent.energy.base import EnergySensor, NoSensor, Point, SensorFacts, add_trapezoid_mj
 from trimtab_agent.energy.external import ExternalMeter
-from trimtab_agent.energy.measure import LoadRun, measure_energy, plan_window_s
+from trimtab_agent.energy.measure import LoadRun, cut_window, measure_energy, plan_window_s
+from trimtab_agent.energy.recording import Recording
 from trimtab_agent.energy.sampled import Sampled
 from trimtab_agent.energy.table import find_sensor
 from trimtab_protocol.errors import ModelError
@@ -195,6 +196,21 @@ def test_a_meter_that_fell_silent_is_a_reason(tmp_path: Path) -> None:
     assert "do not cover" in str(energy.per_inference_mj.absent)
 
 
+def test_a_meter_whose_files_were_renamed_since_it_was_opened_is_read_from_now_on(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "meter.csv"
+    path.write_text("")
+    sensor = ExternalMeter(path)
+    path.rename(tmp_path / "meter.csv.2")  # so twice while latencies were measured
+    (tmp_path / "meter.csv.1").write_text("")
+    path.write_text("")
+    with Recording(sensor) as recording:
+        path.write_text(f"{time.monotonic()},2\n")
+        recording.mark()
+        assert [point.power_mw for point in recording.points_until(0)] == [2000]
+
+
 def test_a_sensor_that_stalled_is_a_reason_with_its_longest_gap() -> None:
     count = 0
 
@@ -219,17 +235,20 @@ def test_a_filter_lengthens_the_window_and_its_settling_is_thrown_away() -> None
     assert load.seconds == [pytest.approx(0.4 + 5 * 0.02)]
 
 
-def test_what_an_averaging_sensor_still_shows_of_before_is_not_counted() -> None:
-    load, seen = MadeLoad(), [(0.0, 1000.0)]
-
-    def read_late_mw() -> float:
-        now_s = time.monotonic()
-        seen.append((now_s, load.power_mw))
-        return next(power_mw for at_s, power_mw in reversed(seen) if at_s <= now_s - 0.2)
-
-    facts = replace(QUICK, filter_s=0.05)  # settled after 0.25 s and one interval more
-    energy = measure_energy(Sampled(facts, read_late_mw), load, 1, 1.0)
-    assert energy.per_inference_mj.value == pytest.approx(20.0, rel=allowed(energy))
+def test_what_a_sensor_still_shows_of_before_and_already_of_after_is_cut_off() -> None:
+    slow = replace(QUICK, filter_s=0.1)  # settled after 0.5 s and an interval of 0.1 s
+    points = [Point(0, 0, 1000)]
+    for tenth, power_mw in enumerate([1000] * 5 + [3000] * 24 + [9000] * 5, 1):
+        energy_mj = add_trapezoid_mj(points[-1], tenth / 10, power_mw)
+        points.append(Point(tenth / 10, energy_mj, power_mw))
+    window, coverage = cut_window(points, LoadRun(0.0, 3.0, 300), slow)
+    assert window.power_mw == pytest.approx(3000)
+    assert window.duration_s == pytest.approx(2.3)
+    assert window.inferences == pytest.approx(230)
+    assert window.middle_s == pytest.approx((0.6 + 2.9) / 2)
+    assert coverage.share == 1
+    with pytest.raises(ValueError, match=r"ended before the sensor had settled, which takes 0\.7"):
+        cut_window(points, LoadRun(0.0, 0.7, 70), slow)
 
 
 def test_power_loses_an_interval_at_either_end_of_a_run_and_a_counter_nothing() -> None:

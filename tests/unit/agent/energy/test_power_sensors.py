@@ -285,11 +285,13 @@ def test_a_file_that_cannot_be_read_is_a_reason_before_and_an_error_after(
 
 
 def test_energy_is_the_trapezoid_of_power_also_between_two_calls() -> None:
-    readings = iter([1000.0, 3000.0, 2000.0])
-    times = iter([0.0, 2.0, 3.0])
+    readings = iter([1000.0, 3000.0, 2000.0, 2000.0])
+    times = iter([0.0, 2.0, 3.0, 99.0])
     sensor = Sampled(SensorFacts("x", "board"), lambda: next(readings), lambda: next(times))
     energies = [sensor.read_points()[0].energy_mj for _ in range(3)]
     assert energies == [0.0, 4000.0, 6500.0]
+    sensor.start()
+    assert sensor.read_points()[0].energy_mj == 0.0
 
 
 def test_whoever_only_asks_for_energy_gets_a_sampler_and_its_failure() -> None:

@@ -10,23 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab_agent.energy.base import SensorFacts
-from trimtab_agent.energy.windows import Window, energy_per_inference, judge_windows
+from trimtab_agent.energy.windows import Window, judge_windows
+
+EXACT = SensorFacts("exact", "board", update_interval_s=0.001)
 
 
-def idle(*power_mw: float) -> list[Window]:
-    return [Window(2.0, power * 2.0, 0) for power in power_mw]
-
-
-def load(*rows: tuple[float, int]) -> list[Window]:
-    return [Window(5.0, power * 5.0, inferences) for power, inferences in rows]
-
-
-def test_idle_power_is_taken_off() -> None:
-    reading = energy_per_inference(idle(1000, 1010, 990), load((3000, 100), (3200, 100)))
-    assert reading.value == pytest.approx((2000 * 5 / 100 + 2200 * 5 / 100) / 2)
-    assert reading.interval is not None
-    assert reading.interval.low == pytest.approx(100.0)
-    assert reading.interval.high == pytest.approx(110.0)
+def at(middle_s: float, power_mw: float, inferences: int = 0) -> Window:
+    return Window(10.0, power_mw * 10.0, inferences, middle_s)
 
 
 @pytest.mark.parametrize(
@@ -38,19 +28,14 @@ def test_idle_power_is_taken_off() -> None:
         pytest.param((1000, 1001, 999), 900, id="less than idle"),
     ],
 )
-def test_what_cannot_be_told_from_idle_is_absent_with_both_figures(
+def test_what_cannot_be_told_from_idle_is_absent(
     idle_mw: tuple[float, ...], load_mw: float
 ) -> None:
-    reading = energy_per_inference(idle(*idle_mw), load((load_mw, 100), (load_mw, 100)))
+    idle_windows = [at(5 + 20 * n, power_mw) for n, power_mw in enumerate(idle_mw)]
+    loads = [at(15, load_mw, 100), at(35, load_mw, 100)]
+    reading = judge_windows(idle_windows, loads, EXACT).per_inference_mj
     assert reading.value is None
-    assert reading.absent is not None
-    assert "below resolution" in reading.absent
-
-
-def test_one_window_below_idle_is_not_clamped_to_zero() -> None:
-    reading = energy_per_inference(idle(1000, 1001), load((900, 10), (3000, 10), (3000, 10)))
-    assert reading.interval is not None
-    assert reading.interval.low < 0
+    assert "below resolution" in str(reading.absent)
 
 
 @given(
@@ -61,15 +46,9 @@ def test_one_window_below_idle_is_not_clamped_to_zero() -> None:
 def test_on_a_steady_machine_the_added_energy_is_found(
     floor: float, dynamic: float, inferences: int
 ) -> None:
-    reading = energy_per_inference(idle(floor, floor), load((floor + dynamic, inferences)))
-    assert reading.value == pytest.approx(dynamic * 5.0 / inferences, rel=1e-6)
-
-
-EXACT = SensorFacts("exact", "board", update_interval_s=0.001)
-
-
-def at(middle_s: float, power_mw: float, inferences: int = 0) -> Window:
-    return Window(10.0, power_mw * 10.0, inferences, middle_s)
+    loads = [at(15, floor + dynamic, inferences)]
+    judged = judge_windows([at(5, floor), at(25, floor)], loads, EXACT)
+    assert judged.per_inference_mj.value == pytest.approx(dynamic * 10.0 / inferences, rel=1e-6)
 
 
 def test_a_drift_of_idle_power_is_interpolated_under_the_load() -> None:

@@ -102,3 +102,18 @@ def test_it_says_what_it_is() -> None:
     assert identity.package == "onnxruntime"
     assert identity.version.count(".") == 2
     assert identity.providers == ("CPUExecutionProvider",)
+
+
+def test_memory_that_python_itself_did_not_get_is_a_lack_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its MemoryError has no words."""
+    runtime = OnnxRuntime()
+
+    def refuse(*_arguments: object, **_named: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(runtime._library, "InferenceSession", refuse)
+    with pytest.raises(ModelError) as caught:
+        runtime.load(tmp_path / "model.onnx", 1, is_spinning_allowed=False)
+    assert caught.value.code is ErrorCode.MODEL_MEMORY
