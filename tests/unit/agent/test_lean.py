@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from pydantic.version import version_short
 
 LATE = "from trimtab_agent.lean import import_at_first_use, stay_small\nimport sys\n"
 
@@ -76,7 +77,12 @@ print(late, Ack.__pydantic_complete__, Desired.__pydantic_complete__)
 ack = parse_message(Ack, encode(Ack(report_ids=("a",))))
 print(ack.report_ids, Ack.__pydantic_complete__, Desired.__pydantic_complete__)
 """
-    assert _run(code).splitlines() == ["[] False False", "('a',) True False"]
+    # Newer ones take a name out of importlib.metadata at their import, plug-ins or not.
+    late = [] if version_short() == "2.11" else ["zipfile"]
+    assert _run(code).splitlines() in (
+        ["[] False False", "('a',) True False"],
+        [f"{late} False False", "('a',) True False"],
+    )
 
 
 def test_the_parts_of_a_message_are_built_before_it_so_that_they_are_shared() -> None:
