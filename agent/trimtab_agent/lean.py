@@ -1,8 +1,8 @@
 """Keeping the resident process small: called once, before anything else of it is imported.
 
 Its libraries import at the top what it never uses: paho `urllib.request`, for proxies; pydantic
-`importlib.metadata`, for plug-ins. With what these import in turn (email, http.client, zipfile, csv)
-they take 2 MB. In the place of each stands a module that becomes the real one when somebody first
+`importlib.metadata`, for plug-ins; paho `ssl`, which a broker without TLS does not need. With what
+these import in turn (email, http.client, zipfile, csv) they take 3 MB. In the place of each stands a module that becomes the real one when somebody first
 looks into it, so that nothing a library may do with it fails. (`importlib.util.LazyLoader` is not
 enough: a second `import` of the name already loads it.) What all this saves: docs/footprint.md.
 """
@@ -15,7 +15,7 @@ import os
 import sys
 from types import ModuleType
 
-UNUSED = ("urllib.request", "importlib.metadata")
+UNUSED = ("urllib.request", "importlib.metadata", "ssl")
 
 
 def stay_small() -> None:

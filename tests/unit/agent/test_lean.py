@@ -72,7 +72,7 @@ stay_small()
 import trimtab_agent.bootstrap
 from trimtab_protocol.messages import Ack, Desired, encode, parse_message
 trimtab_agent.bootstrap.installed_runtimes()
-late = [name for name in ("zipfile", "http.client", "nacl", "ctypes") if name in sys.modules]
+late = [name for name in ("zipfile", "http.client", "_ssl", "nacl", "ctypes") if name in sys.modules]
 print(late, Ack.__pydantic_complete__, Desired.__pydantic_complete__)
 ack = parse_message(Ack, encode(Ack(report_ids=("a",))))
 print(ack.report_ids, Ack.__pydantic_complete__, Desired.__pydantic_complete__)
