@@ -95,7 +95,8 @@ class MeasureSettings(Section):
         max_memory_bytes: Limit of a child's private memory (RLIMIT_DATA); 0 for three quarters of
             the machine's.
         max_job_s: A probe or trial that takes longer is killed. With an energy sensor, five windows of
-            10 s for each of two models take about four minutes of it.
+            10 s for each of two models take about four minutes of it; windows that do not fit are
+            left out.
         max_samples_bytes: Raw nanoseconds of the newest measurements are kept in the state folder,
             below `samples/`, up to this size; 0 for none.
     """
