@@ -153,6 +153,10 @@ class MeterSettings(Section):
             raise ValueError("field and broker belong to a topic, and there is none")
         if self.broker is None and self.username is not None:
             raise ValueError("username and password belong to a broker, and there is none")
+        if self.username is None and self.password is not None:
+            raise ValueError("a password belongs to a username, and there is none")
+        if self.broker is not None and not 0 < self.address[1] < 65536:
+            raise ValueError(f"the port of broker {self.broker} does not lie in 1 to 65535")
         return self
 
     @property
