@@ -97,15 +97,6 @@ class ExternalMeter:
                 f"external meter {self._path}: {error}", code=ErrorCode.STORAGE_CORRUPT
             ) from error
 
-    def read_mj(self) -> float:
-        """Energy up to the newest line, in millijoules.
-
-        Raises:
-            StorageError: As read_points.
-        """
-        self.read_points()
-        return self._newest.energy_mj if self._newest is not None else 0.0
-
     def _begin(self) -> None:
         # Fixed once: a clock that is set in mid-run must not move the points against each other.
         self._unix_ahead_s = self._unix_clock() - self._clock()
