@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -352,6 +353,17 @@ def test_figures_of_one_process_are_those_of_its_raw_nanoseconds() -> None:
     assert found.second_half_median_ns == 110
     assert found.cpu_ns_per_run == 2.0
     assert (found.wall_ns, found.involuntary_switches) == (5, 3)
+
+
+def test_the_replicates_of_the_most_runs_of_all_take_little_memory() -> None:
+    samples = Samples(Path("/proc"), list(range(4 * timing.MAX_RUNS)))
+    tracemalloc.start()
+    try:
+        summary.summarize(samples, seed=0)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 20_000_000
 
 
 def test_outliers_are_counted_and_stay_in() -> None:
