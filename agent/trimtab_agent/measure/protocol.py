@@ -45,6 +45,8 @@ BLOCKS = 4
 START_S = 1.0
 """A guess at the start of a process, for the progress alone."""
 
+WAITING = "waiting: another measurement goes on"
+
 Progress = Callable[[float, str], None]
 
 
@@ -59,7 +61,7 @@ class Bench:
     Args:
         settings: The device's.
         on_progress: Called with the share that is done, 0 to 1 by planned time, and with what was
-            done last.
+            done last, or is waited for.
     """
 
     settings: Settings
@@ -96,10 +98,13 @@ class _Run:
         self.done_s += seconds
         self.bench.on_progress(min(1.0, self.done_s / max(self.planned_s(), 1e-9)), what)
 
-    def process_s(self) -> float:
-        """Planned seconds of one process."""
-        paced_s = (self.spec.paced_period_ms or 0.0) * self.spec.paced_runs / 1e3
-        return START_S + self.spec.warm_up_s + self.spec.min_steady_s + paced_s
+    def burst_s(self) -> float:
+        """Planned seconds of one process up to its last burst."""
+        return START_S + self.spec.warm_up_s + self.spec.min_steady_s
+
+    def paced_s(self) -> float:
+        """Planned seconds of the paced runs of one process."""
+        return (self.spec.paced_period_ms or 0.0) * self.spec.paced_runs / 1e3
 
     def energy_s(self) -> float:
         """Planned seconds of the energy windows of one subject."""
@@ -111,7 +116,7 @@ class _Run:
 
     def planned_s(self) -> float:
         """Planned seconds altogether."""
-        each_s = self.spec.processes * self.process_s() + self.energy_s()
+        each_s = self.spec.processes * (self.burst_s() + self.paced_s()) + self.energy_s()
         return len(self.subjects) * each_s + (10.0 if self.spec.is_profiled else 0.0)
 
 
@@ -162,7 +167,7 @@ def _take(
     results: list[Sequence[WorkerResult]] | None = None,
 ) -> list[Measurement]:
     settings = bench.settings
-    with machine_lock(settings.lock):
+    with machine_lock(settings.lock, lambda: bench.on_progress(0.0, WAITING)):
         started_at, began = time.time(), time.monotonic()
         ask = firmware_asker(Path(settings.root))
         complaints = preflight(Path(settings.root), settings.affinity, ask)
@@ -200,11 +205,12 @@ def _time_alone(run: _Run) -> None:
     """One process after the other."""
     spec = run.spec
     for number in range(spec.processes):
+        what = f"process {number + 1} of {spec.processes}"
         with WorkerSession(run.job(0, number), spec.max_process_s) as worker:
             worker.burst(spec.min_runs, spec.min_steady_s)
-            _pace(worker, spec)
+            run.advance(run.burst_s(), what)
+            _pace(run, worker, what)
             run.results[0].append(worker.finish())
-        run.advance(run.process_s(), f"process {number + 1} of {spec.processes}")
 
 
 def _time_in_turns(run: _Run) -> None:
@@ -212,6 +218,7 @@ def _time_in_turns(run: _Run) -> None:
     spec = run.spec
     runs, seconds = -(-spec.min_runs // BLOCKS), spec.min_steady_s / BLOCKS
     for number in range(spec.processes):
+        what = f"pair {number + 1} of {spec.processes}"
         order = (0, 1) if number % 2 == 0 else (1, 0)
         with ExitStack() as stack:
             workers: dict[int, WorkerSession] = {}
@@ -221,16 +228,17 @@ def _time_in_turns(run: _Run) -> None:
             for block in range(BLOCKS):
                 for which in order if block % 2 == 0 else order[::-1]:
                     workers[which].burst(runs, seconds)
-                run.advance(2 * run.process_s() / BLOCKS, f"pair {number + 1} of {spec.processes}")
+                run.advance(2 * run.burst_s() / BLOCKS, what)
             for which in order:
-                _pace(workers[which], spec)
+                _pace(run, workers[which], what)
             for which in order:
                 run.results[which].append(workers[which].finish())
 
 
-def _pace(worker: WorkerSession, spec: MeasureSpec) -> None:
-    if spec.paced_period_ms is not None:
-        worker.paced(spec.paced_period_ms, spec.paced_runs)
+def _pace(run: _Run, worker: WorkerSession, what: str) -> None:
+    if run.spec.paced_period_ms is not None:
+        worker.paced(run.spec.paced_period_ms, run.spec.paced_runs)
+        run.advance(run.paced_s(), f"{what}, paced")
 
 
 def _energy(run: _Run, which: int) -> Energy:

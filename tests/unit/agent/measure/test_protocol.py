@@ -362,6 +362,44 @@ def test_progress_is_told_by_planned_time(workers: Workers, bench: Bench) -> Non
     assert told[-1][1] == "pair 4 of 4"
 
 
+def test_all_is_done_only_after_the_last_paced_run(workers: Workers, bench: Bench) -> None:
+    """START_S + 1 + 1 seconds of bursts in each process, then 11 paced seconds."""
+    told: list[tuple[float, str]] = []
+    counting = Bench(bench.settings, lambda share, what: told.append((share, what)))
+    slow: dict[str, Any] = {"paced_period_ms": 1000.0, "paced_runs": 11}
+    spec = MeasureSpec(processes=1, min_steady_s=1.0, warm_up_s=1.0, **slow)
+    measure(counting, CANDIDATE, spec)
+    assert [share for share, _ in told] == [pytest.approx(3 / 14), pytest.approx(1.0)]
+    told.clear()
+    compare(counting, CANDIDATE, INCUMBENT, spec)
+    assert [share for share, _ in told[-3:]] == pytest.approx([6 / 28, 17 / 28, 1.0])
+    assert [what for _, what in told[-2:]] == ["pair 1 of 1, paced"] * 2
+
+
+def test_who_waits_for_another_measurement_is_told_so(
+    workers: Workers, bench: Bench, tmp_path: Path
+) -> None:
+    path = tmp_path / "lock"
+    told: list[tuple[float, str]] = []
+    settings = bench.settings.model_copy(update={"lock": str(path)})
+    is_waiting = threading.Event()
+
+    def tell(share: float, what: str) -> None:
+        told.append((share, what))
+        is_waiting.set()
+
+    with machine_lock(str(path)):
+        thread = threading.Thread(target=measure, args=(Bench(settings, tell), CANDIDATE, SPEC))
+        thread.start()
+        assert is_waiting.wait(5)
+    thread.join(5)
+    assert told[0] == (0.0, protocol.WAITING)
+    assert told[-1][0] == 1.0
+    told.clear()
+    measure(Bench(settings, tell), CANDIDATE, SPEC)
+    assert told[0][0] > 0
+
+
 class FakeSensor:
     """A sensor that is there; who reads it is replaced too."""
 
