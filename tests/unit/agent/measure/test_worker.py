@@ -7,6 +7,7 @@ import os
 import socket
 import time
 import tracemalloc
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +276,7 @@ def test_runs_before_the_timed_ones_are_not_counted_as_late(
     monkeypatch.setattr(time, "sleep", sleep)
     samples = Samples(Path("/proc"))
     timing.run_paced(infer, samples, 100, 11)
-    assert samples.durations_ns == [10] * 11
+    assert list(samples.durations_ns) == [10] * 11
     assert samples.late == 1  # the first timed one, which the last of the lead delayed
 
 
@@ -342,7 +343,7 @@ def test_a_burst_begins_with_untimed_runs_until_caches_and_clocks_are_its_own(
 
 
 def test_figures_of_one_process_are_those_of_its_raw_nanoseconds() -> None:
-    durations = [100] * 60 + [110] * 30 + [10_000] * 10
+    durations = array("q", [100] * 60 + [110] * 30 + [10_000] * 10)
     samples = Samples(Path("/proc"), durations, wall_ns=5, cpu_ns=200, involuntary_switches=3)
     found = summary.summarize(samples, seed=1)
     assert found.runs == 100
@@ -355,8 +356,30 @@ def test_figures_of_one_process_are_those_of_its_raw_nanoseconds() -> None:
     assert (found.wall_ns, found.involuntary_switches) == (5, 3)
 
 
+def test_what_was_timed_takes_little_memory_beside_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock_ns = 0
+
+    def tick() -> int:
+        nonlocal clock_ns
+        clock_ns += 1000
+        return clock_ns
+
+    monkeypatch.setattr(time, "perf_counter_ns", tick)
+    samples = Samples(Path("/proc"))
+    tracemalloc.start()
+    try:
+        timing.run_burst(lambda: None, samples, timing.MAX_RUNS, 0.0)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(samples.durations_ns) == timing.MAX_RUNS
+    assert peak_bytes < 25 * timing.MAX_RUNS  # 8 each, twice; an int in a list is 40
+
+
 def test_the_replicates_of_the_most_runs_of_all_take_little_memory() -> None:
-    samples = Samples(Path("/proc"), list(range(4 * timing.MAX_RUNS)))
+    samples = Samples(Path("/proc"), array("q", range(4 * timing.MAX_RUNS)))
     tracemalloc.start()
     try:
         summary.summarize(samples, seed=0)
@@ -367,7 +390,7 @@ def test_the_replicates_of_the_most_runs_of_all_take_little_memory() -> None:
 
 
 def test_outliers_are_counted_and_stay_in() -> None:
-    durations = [95, 100, 105] * 30 + [126] * 5 + [124] * 5
+    durations = array("q", [95, 100, 105] * 30 + [126] * 5 + [124] * 5)
     found = summary.summarize(Samples(Path("/proc"), durations), seed=0)
     assert found.mad_ns == 5.0
     assert found.outliers == 5  # above 100 + 5 x 5
