@@ -189,6 +189,7 @@ def _take(
             subject=subject,
             spec=spec,
             results=run.results[which],
+            is_in_pairs=len(subjects) > 1,
             energy=energies[which],
             heat=heat[0],
             preflight=complaints,

@@ -15,6 +15,7 @@ from support.factories import a_ref
 from trimtab_agent.energy.base import SensorFacts
 from trimtab_agent.energy.measure import LoadRun
 from trimtab_agent.measure import child, protocol
+from trimtab_agent.measure.assemble import NOT_ALIKE
 from trimtab_agent.measure.child import run_job
 from trimtab_agent.measure.jobs import (
     Job,
@@ -34,7 +35,7 @@ from trimtab_agent.measure.samples import prune_samples
 from trimtab_protocol.errors import ErrorCode, ModelError, StorageError
 from trimtab_protocol.manifest import RuntimeName
 from trimtab_protocol.measurement import Energy, MeasureSpec, OperatorProfile, Stability
-from trimtab_protocol.reading import known
+from trimtab_protocol.reading import absent, known
 
 SPEC = MeasureSpec(processes=4)
 MS = 1_000_000
@@ -341,6 +342,19 @@ def test_memory_that_could_not_be_read_is_absent_with_the_reason(
     assert memory.uss_bytes.absent == "/proc/self/smaps_rollup cannot be read"
     assert memory.pss_bytes is not None
     assert memory.pss_bytes.value == 30_000_000
+
+
+def test_memory_before_loading_is_only_told_where_both_of_a_pair_are_alike(
+    workers: Workers, bench: Bench
+) -> None:
+    workers.memory = {"baseline_pss_bytes": 20_000_000, "baseline_uss_bytes": 10_000_000}
+    alone = measure(bench, CANDIDATE, SPEC).memory
+    assert alone.baseline_pss_bytes == known(20_000_000)
+    assert alone.baseline_uss_bytes == known(10_000_000)
+    for found in compare(bench, CANDIDATE, INCUMBENT, SPEC)[:2]:
+        memory = found.memory
+        assert memory.baseline_pss_bytes == memory.baseline_uss_bytes == absent(NOT_ALIKE)
+        assert memory.pss_bytes == known(30_000_000)
 
 
 def test_the_first_failure_ends_a_measurement(workers: Workers, bench: Bench) -> None:
