@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 from trimtab_agent import hardware
-from trimtab_agent.config import load_config
+from trimtab_agent.config import MeasureSettings, load_config
 from trimtab_agent.disk import Disk
 from trimtab_agent.measure.jobs import Settings, Subject
-from trimtab_agent.measure.protocol import Bench, Progress, compare, measure
+from trimtab_agent.measure.protocol import compare, measure
+from trimtab_agent.measure.run import Bench, Progress
 from trimtab_agent.store import Store, hash_file
 from trimtab_protocol.base import WireModel
 from trimtab_protocol.errors import ErrorCode, ModelError
 from trimtab_protocol.manifest import RUNTIME_FOR, ArtifactRef, ModelFormat
 from trimtab_protocol.measurement import Comparison, Measurement, MeasureSpec
+
+SERVICE_LOCK = Path("/run/trimtab/measure.lock")
+"""As docs/device-setup.md configures it: systemd/trimtab-agent.service has a /tmp of its own."""
 
 
 class MeasuredFiles(WireModel):
@@ -62,16 +67,22 @@ def settings_by_hand(
     samples_dir: Path | None = None,
     meter: Path | None = None,
 ) -> Settings:
-    """How this machine measures when a person asks: with the same lock as the resident's default."""
+    """How this machine measures when a person asks: with the same lock as the resident."""
     facts = hardware.read_hardware()
     return Settings(
         device_class=hardware.derive_device_class(facts, threads),
         threads=threads,
         is_spinning_allowed=is_spinning_allowed,
-        lock="/tmp/trimtab-measure.lock",  # noqa: S108 - the same lock as the resident's default
+        lock=_find_lock(),
         samples_dir=str(samples_dir) if samples_dir is not None else None,
         meter=str(meter) if meter is not None else None,
     )
+
+
+def _find_lock() -> str:
+    """The service's if it runs here, else the resident's default."""
+    is_service_here = SERVICE_LOCK.exists() or os.access(SERVICE_LOCK.parent, os.W_OK)
+    return str(SERVICE_LOCK) if is_service_here else MeasureSettings().lock
 
 
 def _subject(path: Path) -> Subject:

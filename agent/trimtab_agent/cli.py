@@ -1,7 +1,7 @@
 """`trimtab-agent run | measure | status | doctor`.
 
 Exit codes: 0 done, 1 the disk failed (doctor: something is missing), 2 the settings, the model or
-the input are wrong, 130 Ctrl-C, 141 the reader of the output closed it.
+the input are wrong, 130 Ctrl-C (143 SIGTERM, 129 SIGHUP), 141 the reader of the output closed it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from trimtab_protocol.errors import ConfigError, ModelError, RejectedError, TrimtabError
 
 Number = TypeVar("Number", int, float)
+
+DEFAULT_MAX_PROCESS_S = 120.0
+"""Seconds of a process beside its timed ones: the start, warm-up, and runs of a slow model."""
 
 DEFAULT_CONFIG = "/etc/trimtab/agent.toml"
 
@@ -72,7 +76,9 @@ def measure(arguments: argparse.Namespace) -> int:
 
     spec = MeasureSpec(
         processes=arguments.processes,
+        min_runs=arguments.min_runs,
         min_steady_s=arguments.seconds,
+        max_process_s=arguments.max_process_s or DEFAULT_MAX_PROCESS_S + arguments.seconds,
         paced_period_ms=arguments.paced_ms,
         energy_windows=0 if arguments.no_energy else arguments.energy_windows,
         is_profiled=arguments.profile,
@@ -83,13 +89,17 @@ def measure(arguments: argparse.Namespace) -> int:
         samples_dir=arguments.samples,
         meter=arguments.meter,
     )
-    found = measure_file(
-        arguments.model,
-        spec,
-        settings=settings,
-        against=arguments.against,
-        on_progress=ProgressBar(),
-    )
+    with _ended_by_signals(), ProgressBar() as bar:
+        found = measure_file(
+            arguments.model,
+            spec,
+            settings=settings,
+            against=arguments.against,
+            on_progress=bar,
+        )
+    records = [record for record in (found.measurement, found.against) if record is not None]
+    if arguments.samples is not None and not all(record.are_samples_kept for record in records):
+        print(f"warning: the samples could not be written to {arguments.samples}", file=sys.stderr)
     if not arguments.json:
         print(render_measured(found))
     elif found.against is None:
@@ -97,6 +107,23 @@ def measure(arguments: argparse.Namespace) -> int:
     else:
         print(found.model_dump_json(indent=2))
     return 0
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM, and SIGHUP when a terminal is closed, unwind as Ctrl-C does: files are removed."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -131,6 +158,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument(
         "--seconds", type=_between(0, 600, float), default=2.0, help="timed seconds per process"
+    )
+    one.add_argument(
+        "--min-runs",
+        type=_between(11, 1_000_000, int),
+        default=200,
+        help="timed runs per process, at least (default 200; fewer for a slow model)",
+    )
+    one.add_argument(
+        "--max-process-s",
+        type=_between(1, 3600, float),
+        metavar="S",
+        help="a process that takes longer fails (default 120 and the timed seconds)",
     )
     one.add_argument(
         "--against", type=Path, metavar="OTHER", help="measure this file too, interleaved"

@@ -50,6 +50,16 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def describe_end(return_code: int) -> str:
+    """How a process ended, by Popen's return code, to be put after its name."""
+    if return_code >= 0:
+        return f"ended with code {return_code}"
+    try:
+        return f"was killed by {signal.Signals(-return_code).name}"
+    except ValueError:  # most real-time signals have no name
+        return f"was killed by signal {-return_code}"
+
+
 def die_with_parent(parent_pid: int) -> None:
     """Ask to be killed when the parent dies; exit at once if it already has.
 

@@ -165,6 +165,9 @@ def _text(reading: Reading, unit: str) -> str:
 class ProgressBar:
     """A bar on standard error where that is a terminal; nothing elsewhere.
 
+    Use it as a context manager: entering it shows an empty bar, and leaving it ends the line,
+    however what was measured ended.
+
     Args:
         width: Characters of the bar.
     """
@@ -179,8 +182,15 @@ class ProgressBar:
         if not self._is_shown:
             return
         text = bar_line(share, what, time.monotonic() - self._started_s, self._width)
-        end = "\n" if share >= 1 else ""
-        print(f"\r\x1b[K{text}", end=end, file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> ProgressBar:
+        self(0.0, "starting")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_shown:
+            print(file=sys.stderr, flush=True)
 
 
 def bar_line(share: float, what: str, passed_s: float, width: int) -> str:

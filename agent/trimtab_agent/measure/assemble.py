@@ -30,10 +30,12 @@ from trimtab_protocol.measurement import (
     PacedLatency,
     WarmUp,
 )
+from trimtab_protocol.reading import absent
 
 NO_PEAK = "VmHWM cannot be read from /proc/self/status"
 NO_INFERENCE_PEAK = f"{NO_PEAK}, or /proc/self/clear_refs cannot be written"
 NO_FOOTPRINT = "/proc/self/smaps_rollup cannot be read"
+NOT_ALIKE = "of a pair, whoever starts second shares the runtime's pages with the first"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Findings:
     Args:
         measurement_id: Also the name of the folder of its samples.
         results: Of each process, with timed runs.
+        is_in_pairs: Two subjects ran in pairs of processes.
         preflight: What was wrong with the machine before.
         started_at: Unix time.
     """
@@ -51,6 +54,7 @@ class Findings:
     subject: Subject
     spec: MeasureSpec
     results: Sequence[WorkerResult]
+    is_in_pairs: bool
     energy: Energy
     heat: Heat
     preflight: tuple[str, ...]
@@ -91,7 +95,7 @@ def assemble(settings: Settings, found: Findings) -> Measurement:
         ),
         latency=latency_of(bursts),
         paced=_paced(found),
-        memory=memory_of([row.memory for row in results]),
+        memory=memory_of([row.memory for row in results], is_in_pairs=found.is_in_pairs),
         energy=found.energy,
         stability=stability,
         stability_reasons=reasons,
@@ -119,8 +123,12 @@ def latency_of(rows: Sequence[TimedRuns]) -> Latency:
     )
 
 
-def memory_of(rows: Sequence[ProcessMemory]) -> Memory:
-    """Medians over processes; a figure that any process could not read is absent."""
+def memory_of(rows: Sequence[ProcessMemory], *, is_in_pairs: bool) -> Memory:
+    """Medians over processes; a figure that any process could not read is absent.
+
+    Afterwards both processes of a pair are alive, and what they share is divided alike. Before a
+    model is loaded one of them is alone, so that figure would be another one of the same model.
+    """
     over = [
         row.peak_bytes - row.baseline_bytes
         if row.peak_bytes is not None and row.baseline_bytes is not None
@@ -128,6 +136,10 @@ def memory_of(rows: Sequence[ProcessMemory]) -> Memory:
         for row in rows
     ]
     median = stats.median_bytes
+    baseline_pss = median([row.baseline_pss_bytes for row in rows], NO_FOOTPRINT)
+    baseline_uss = median([row.baseline_uss_bytes for row in rows], NO_FOOTPRINT)
+    if is_in_pairs:
+        baseline_pss = baseline_uss = absent(NOT_ALIKE)
     return Memory(
         peak_bytes=median([row.peak_bytes for row in rows], NO_PEAK),
         load_peak_bytes=median([row.load_peak_bytes for row in rows], NO_PEAK),
@@ -137,8 +149,8 @@ def memory_of(rows: Sequence[ProcessMemory]) -> Memory:
         rss_bytes=median([row.rss_bytes for row in rows], NO_FOOTPRINT),
         pss_bytes=median([row.pss_bytes for row in rows], NO_FOOTPRINT),
         uss_bytes=median([row.uss_bytes for row in rows], NO_FOOTPRINT),
-        baseline_pss_bytes=median([row.baseline_pss_bytes for row in rows], NO_FOOTPRINT),
-        baseline_uss_bytes=median([row.baseline_uss_bytes for row in rows], NO_FOOTPRINT),
+        baseline_pss_bytes=baseline_pss,
+        baseline_uss_bytes=baseline_uss,
     )
 
 

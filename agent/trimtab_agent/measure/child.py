@@ -11,7 +11,8 @@ from math import inf
 from pathlib import Path
 
 from trimtab_agent.measure.jobs import Job, JobKind, JobResult
-from trimtab_agent.measure.protocol import Bench, check_subject, compare, measure
+from trimtab_agent.measure.protocol import check_subject, compare, measure
+from trimtab_agent.measure.run import Bench
 from trimtab_agent.processes import die_with_parent
 from trimtab_protocol.errors import TrimtabError
 

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from trimtab_protocol.errors import StorageError
 
 
+def _ignore() -> None:
+    return
+
+
 @contextmanager
-def machine_lock(path: str | None) -> Iterator[None]:
-    """Wait until nobody else measures on this machine."""
+def machine_lock(path: str | None, on_wait: Callable[[], None] = _ignore) -> Iterator[None]:
+    """Wait until nobody else measures on this machine.
+
+    Args:
+        path: The lock; None for none.
+        on_wait: Called if somebody does.
+
+    Raises:
+        StorageError: The lock cannot be opened.
+    """
     if path is None:
         yield
         return
     descriptor = _open_lock(Path(path))
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

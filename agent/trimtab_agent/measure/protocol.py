@@ -9,22 +9,20 @@ Only one measurement runs on a machine at a time: a lock file sees to that.
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 
-from trimtab_agent.energy.base import EnergySensor, NoSensor, SensorFacts
-from trimtab_agent.energy.measure import measure_energy, plan_window_s
+from trimtab_agent.energy.base import NoSensor, SensorFacts
+from trimtab_agent.energy.measure import measure_energy
 from trimtab_agent.energy.table import find_sensor
 from trimtab_agent.heat import HeatWatch, preflight
 from trimtab_agent.heat.throttle import Ask
 from trimtab_agent.measure import statistics as stats
 from trimtab_agent.measure.assemble import Findings, assemble, bursts_of
-from trimtab_agent.measure.jobs import Settings, Subject, WorkerJob, WorkerResult
+from trimtab_agent.measure.jobs import Settings, Subject, WorkerResult
 from trimtab_agent.measure.lock import machine_lock
+from trimtab_agent.measure.run import Bench, Run, worker_job
 from trimtab_agent.measure.samples import prune_samples
 from trimtab_agent.measure.session import WorkerSession
 from trimtab_agent.pi_firmware import firmware_asker
@@ -43,101 +41,7 @@ from trimtab_protocol.reading import absent
 BLOCKS = 4
 """Blocks of each worker of a pair; even, so that each pair is balanced in itself."""
 
-START_S = 1.0
-"""A guess at the start of a process, for the progress alone."""
-
-PROFILE_S = 10.0
-"""A guess at an operator profile."""
-
-ENERGY_MARGIN = 1.1
-"""So many times their planned length is kept free for windows of energy, or they are left out."""
-
-Progress = Callable[[float, str], None]
-
-
-def _ignore_progress(_share: float, _what: str) -> None:
-    return
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Where and how measurements run.
-
-    Args:
-        settings: The device's.
-        on_progress: Called with the share that is done, 0 to 1 by planned time, and with what was
-            done last.
-        until_s: CLOCK_MONOTONIC at which the job is killed: energy that does not fit is left out.
-    """
-
-    settings: Settings
-    on_progress: Progress = _ignore_progress
-    until_s: float = inf
-
-
-@dataclass
-class _Run:
-    """One measurement or comparison that goes on."""
-
-    bench: Bench
-    subjects: tuple[Subject, ...]
-    spec: MeasureSpec
-    sensor: EnergySensor | NoSensor
-    ids: tuple[str, ...] = ()
-    done_s: float = 0.0
-    results: list[list[WorkerResult]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.ids = tuple(uuid.uuid4().hex for _ in self.subjects)
-        self.results = [[] for _ in self.subjects]
-
-    def job(self, which: int, number: int, *, is_measured: bool = True) -> WorkerJob:
-        """The job of one process of one subject."""
-        job = _worker_job(self.bench.settings, self.subjects[which], self.spec, seed=number)
-        folder = self.bench.settings.samples_dir
-        if folder is None or not is_measured:
-            return job
-        prefix = str(Path(folder) / self.ids[which] / f"process-{number}")
-        return job.model_copy(update={"samples_prefix": prefix})
-
-    def advance(self, seconds: float, what: str) -> None:
-        """Tell that a step of so many planned seconds is done."""
-        self.done_s += seconds
-        self.bench.on_progress(min(1.0, self.done_s / max(self.planned_s(), 1e-9)), what)
-
-    def process_s(self) -> float:
-        """Planned seconds of one process."""
-        paced_s = (self.spec.paced_period_ms or 0.0) * self.spec.paced_runs / 1e3
-        return START_S + self.spec.warm_up_s + self.spec.min_steady_s + paced_s
-
-    def energy_s(self) -> float:
-        """Planned seconds of the energy windows of one subject."""
-        if isinstance(self.sensor, NoSensor) or self.spec.energy_windows == 0:
-            return 0.0
-        facts = self.sensor.facts()
-        window_s = facts.settle_s + plan_window_s(facts, self.spec.energy_window_s) + facts.tail_s
-        return window_s * (2 * self.spec.energy_windows + 1) + self.spec.warm_up_s
-
-    def profile_s(self) -> float:
-        """Planned seconds of the operator profile."""
-        return PROFILE_S if self.spec.is_profiled else 0.0
-
-    def planned_s(self) -> float:
-        """Planned seconds altogether."""
-        each_s = self.spec.processes * self.process_s() + self.energy_s()
-        return len(self.subjects) * each_s + self.profile_s()
-
-    def refuse_energy(self) -> str | None:
-        """Why energy is left out, of all subjects alike; None if there is time for it."""
-        each_s = START_S + ENERGY_MARGIN * self.energy_s()
-        needed_s = len(self.subjects) * each_s + self.profile_s()
-        left_s = self.bench.until_s - time.monotonic()
-        if needed_s <= left_s:
-            return None
-        return (
-            f"energy was not measured: its windows need {needed_s:.0f} s, and {left_s:.0f} s are "
-            "left of the job's time; raise max_job_s under [measure], or the policy's max_probe_s"
-        )
+WAITING = "waiting: another measurement goes on"
 
 
 def check_subject(bench: Bench, subject: Subject, timeout_s: float = 120.0) -> WorkerResult:
@@ -146,7 +50,7 @@ def check_subject(bench: Bench, subject: Subject, timeout_s: float = 120.0) -> W
     Raises:
         ModelError: It does not load, crashes, or computes something else.
     """
-    job = _worker_job(bench.settings, subject, MeasureSpec(), seed=0)
+    job = worker_job(bench.settings, subject, MeasureSpec(), seed=0)
     with WorkerSession(job.model_copy(update={"is_warmed_up": False}), timeout_s) as worker:
         return worker.finish()
 
@@ -183,16 +87,16 @@ def _take(
     bench: Bench,
     subjects: tuple[Subject, ...],
     spec: MeasureSpec,
-    time_runs: Callable[[_Run], None],
+    time_runs: Callable[[Run], None],
     results: list[Sequence[WorkerResult]] | None = None,
 ) -> list[Measurement]:
     settings = bench.settings
-    with machine_lock(settings.lock):
+    with machine_lock(settings.lock, lambda: bench.on_progress(0.0, WAITING)):
         started_at, began = time.time(), time.monotonic()
         ask = firmware_asker(Path(settings.root))
         complaints = preflight(Path(settings.root), settings.affinity, ask)
         meter = Path(settings.meter) if settings.meter else None
-        run = _Run(bench, subjects, spec, find_sensor(Path(settings.root), meter))
+        run = Run(bench, subjects, spec, find_sensor(Path(settings.root), meter))
         with _watched(settings, ask) as heat:
             time_runs(run)
         refusal = run.refuse_energy()
@@ -210,6 +114,7 @@ def _take(
             subject=subject,
             spec=spec,
             results=run.results[which],
+            is_in_pairs=len(subjects) > 1,
             energy=energies[which],
             heat=heat[0],
             preflight=complaints,
@@ -222,22 +127,24 @@ def _take(
     return [assemble(settings, row) for row in found]
 
 
-def _time_alone(run: _Run) -> None:
+def _time_alone(run: Run) -> None:
     """One process after the other."""
     spec = run.spec
     for number in range(spec.processes):
+        what = f"process {number + 1} of {spec.processes}"
         with WorkerSession(run.job(0, number), spec.max_process_s) as worker:
             worker.burst(spec.min_runs, spec.min_steady_s)
-            _pace(worker, spec)
+            run.advance(run.burst_s(), what)
+            _pace(run, worker, what)
             run.results[0].append(worker.finish())
-        run.advance(run.process_s(), f"process {number + 1} of {spec.processes}")
 
 
-def _time_in_turns(run: _Run) -> None:
+def _time_in_turns(run: Run) -> None:
     """Pairs of processes, A B, B A, A B, …; within each, blocks A B, B A, A B, B A."""
     spec = run.spec
     runs, seconds = -(-spec.min_runs // BLOCKS), spec.min_steady_s / BLOCKS
     for number in range(spec.processes):
+        what = f"pair {number + 1} of {spec.processes}"
         order = (0, 1) if number % 2 == 0 else (1, 0)
         with ExitStack() as stack:
             workers: dict[int, WorkerSession] = {}
@@ -247,19 +154,20 @@ def _time_in_turns(run: _Run) -> None:
             for block in range(BLOCKS):
                 for which in order if block % 2 == 0 else order[::-1]:
                     workers[which].burst(runs, seconds)
-                run.advance(2 * run.process_s() / BLOCKS, f"pair {number + 1} of {spec.processes}")
+                run.advance(2 * run.burst_s() / BLOCKS, what)
             for which in order:
-                _pace(workers[which], spec)
+                _pace(run, workers[which], what)
             for which in order:
                 run.results[which].append(workers[which].finish())
 
 
-def _pace(worker: WorkerSession, spec: MeasureSpec) -> None:
-    if spec.paced_period_ms is not None:
-        worker.paced(spec.paced_period_ms, spec.paced_runs)
+def _pace(run: Run, worker: WorkerSession, what: str) -> None:
+    if run.spec.paced_period_ms is not None:
+        worker.paced(run.spec.paced_period_ms, run.spec.paced_runs)
+        run.advance(run.paced_s(), f"{what}, paced")
 
 
-def _energy(run: _Run, which: int, refusal: str | None) -> Energy:
+def _energy(run: Run, which: int, refusal: str | None) -> Energy:
     """Energy per inference in windows of its own, or the reason why there is none."""
     spec, sensor = run.spec, run.sensor
     if spec.energy_windows == 0:
@@ -286,7 +194,7 @@ def _no_energy(facts: SensorFacts, reason: str) -> Energy:
     )
 
 
-def _profile(run: _Run) -> OperatorProfile | None:
+def _profile(run: Run) -> OperatorProfile | None:
     spec, settings = run.spec, run.bench.settings
     if not spec.is_profiled:
         return None
@@ -307,19 +215,3 @@ def _watched(settings: Settings, ask: Ask | None) -> Iterator[list[Heat]]:
         yield found
     finally:
         found.append(watch.stop())
-
-
-def _worker_job(settings: Settings, subject: Subject, spec: MeasureSpec, *, seed: int) -> WorkerJob:
-    return WorkerJob(
-        runtime=subject.runtime,
-        model_path=subject.model_path,
-        threads=spec.threads or settings.threads,
-        is_spinning_allowed=settings.is_spinning_allowed,
-        affinity=settings.affinity,
-        max_memory_bytes=settings.max_memory_bytes,
-        golden=subject.golden,
-        warm_up_s=spec.warm_up_s,
-        bootstrap_seed=seed,
-        spawned_at_ns=0,
-        proc_root=str(Path(settings.root) / "proc"),
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import tempfile
@@ -14,9 +13,10 @@ from types import TracebackType
 
 from pydantic import ValidationError
 
+from trimtab_agent.disk import storage_errors
 from trimtab_agent.energy.measure import LoadRun
 from trimtab_agent.measure.jobs import Action, Answer, Command, WorkerJob, WorkerResult
-from trimtab_agent.processes import kill_group, read_tail, start_module
+from trimtab_agent.processes import describe_end, kill_group, read_tail, start_module
 from trimtab_agent.runtimes.base import code_of_failure
 from trimtab_protocol.errors import ErrorCode, ModelError, TrimtabError, error_from_code
 
@@ -39,6 +39,7 @@ class WorkerSession:
         ModelError: On entering and from each command: the model does not load, run or compute what
             its golden vectors say; `model.crash`, `model.memory`: the process died;
             `model.timeout`: it took too long and was killed.
+        StorageError: On entering: there is no room for its files, or no process to be had.
     """
 
     def __init__(self, job: WorkerJob, max_s: float) -> None:
@@ -48,6 +49,16 @@ class WorkerSession:
         self._buffer = b""
 
     def __enter__(self) -> WorkerSession:
+        with storage_errors("start a process in", Path(tempfile.gettempdir())):
+            self._start()
+        try:
+            self._receive(planned_s=0.0)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _start(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="trimtab-worker-")
         folder = Path(self._folder.name)
         self._stderr_path = folder / "stderr"
@@ -64,12 +75,6 @@ class WorkerSession:
             self._channel.close()
             self._folder.cleanup()
             raise
-        try:
-            self._receive(planned_s=0.0)
-        except BaseException:
-            self.close()
-            raise
-        return self
 
     def __exit__(
         self,
@@ -101,7 +106,7 @@ class WorkerSession:
         return LoadRun(answer.started_s, answer.ended_s, answer.runs)
 
     def finish(self) -> WorkerResult:
-        """What the process found; it ends."""
+        """What the process found; it does nothing more, and ends with the session."""
         result = self._order(Command(action=Action.FINISH), planned_s=0.0).result
         if result is None:
             raise ModelError("the process ended without a result", code=ErrorCode.MODEL_CRASH)
@@ -134,7 +139,9 @@ class WorkerSession:
                 received = self._channel.recv(RECEIVE_BYTES)
             except TimeoutError as error:  # close() kills it
                 raise ModelError(
-                    f"did not end within {self._max_s:.0f} s", code=ErrorCode.MODEL_TIMEOUT
+                    f"the process that ran the model did not end within {self._max_s:.0f} s: "
+                    "let it take longer (max_process_s), or ask for fewer runs (min_runs)",
+                    code=ErrorCode.MODEL_TIMEOUT,
                 ) from error
             except ConnectionError:
                 received = b""
@@ -154,8 +161,6 @@ class WorkerSession:
 
 def describe_death(return_code: int, stderr: str) -> TrimtabError:
     """The error of a process that ended without an answer."""
-    how = f"ended with code {return_code}"
-    if return_code < 0:
-        how = f"was killed by {signal.Signals(-return_code).name}"
     code = code_of_failure(stderr, ErrorCode.MODEL_CRASH)
+    how = describe_end(return_code)
     return ModelError(f"the process that ran the model {how}: {stderr}", code=code)

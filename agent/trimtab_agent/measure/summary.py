@@ -64,10 +64,12 @@ def _percentiles(values: Values, seed: int) -> dict[int, PercentileRow]:
     length = max(1, round(count ** (1 / 3)))
     generator = numpy.random.default_rng(seed)
     starts = generator.integers(0, count - length + 1, size=(REPLICATES, -(-count // length)))
-    indices = (starts[:, :, None] + numpy.arange(length)).reshape(REPLICATES, -1)[:, :count]
     wanted = sorted(MIN_RUNS_FOR_PERCENTILE)
     points = numpy.percentile(values, wanted)
-    replicates = numpy.percentile(values[indices], wanted, axis=1)
+    replicates = numpy.empty((len(wanted), REPLICATES))
+    for row, begins in enumerate(starts):  # one at a time: all of a fast model's would take 200 MB
+        indices = (begins[:, None] + numpy.arange(length)).reshape(-1)[:count]
+        replicates[:, row] = numpy.percentile(values[indices], wanted)
     return {
         percentile: PercentileRow(
             value_ns=float(points[row]), replicates_ns=tuple(replicates[row].tolist())

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import gc
 import time
+from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,12 +49,14 @@ class WarmedUp:
 class Samples:
     """Raw times of timed runs of one kind; it grows with each burst.
 
+    In an array: a list takes 3 MB for the runs of a fast model, which would look like the model's.
+
     Args:
         proc_root: Where involuntary context switches are read.
     """
 
     proc_root: Path
-    durations_ns: list[int] = field(default_factory=list)
+    durations_ns: array[int] = field(default_factory=lambda: array("q"))
     wall_ns: int = 0
     cpu_ns: int = 0
     involuntary_switches: int = 0
@@ -62,9 +65,6 @@ class Samples:
     @contextmanager
     def accounted(self) -> Iterator[None]:
         """Add what passes within: wall time, CPU time of all threads, context switches."""
-        is_enabled = gc.isenabled()
-        gc.collect()
-        gc.disable()
         switches = read_involuntary_switches(self.proc_root)
         started_ns, cpu_ns = time.perf_counter_ns(), time.process_time_ns()
         try:
@@ -73,8 +73,19 @@ class Samples:
             self.cpu_ns += time.process_time_ns() - cpu_ns
             self.wall_ns += time.perf_counter_ns() - started_ns
             self.involuntary_switches += read_involuntary_switches(self.proc_root) - switches
-            if is_enabled:
-                gc.enable()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Collect garbage now, and none within: before the untimed runs, so that they warm up after it."""
+    is_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_enabled:
+            gc.enable()
 
 
 def warm_up(infer: Infer, warm_up_s: float) -> WarmedUp:
@@ -131,18 +142,21 @@ def run_burst(infer: Infer, samples: Samples, min_runs: int, min_s: float) -> in
         How many were timed.
     """
     clock = time.perf_counter_ns
-    started_ns = clock()
-    while True:
-        infer()
-        if clock() - started_ns >= REWARM_NS:
-            break
-    taken: list[int] = []
-    with samples.accounted():
+    taken = array("q")
+    chunk = min(TIMED_CHUNK, max(1, min_runs))  # a slow model runs no more often than it has to
+    with uncollected():
         started_ns = clock()
-        while len(taken) < min_runs or (
-            clock() - started_ns < min_s * 1e9 and len(taken) < MAX_RUNS
-        ):
-            taken += time_runs(infer, TIMED_CHUNK)
+        while True:
+            infer()
+            if clock() - started_ns >= REWARM_NS:
+                break
+        with samples.accounted():
+            started_ns = clock()
+            while len(taken) < min_runs or (
+                clock() - started_ns < min_s * 1e9 and len(taken) < MAX_RUNS
+            ):
+                until = min_runs if len(taken) < min_runs else MAX_RUNS
+                taken.extend(time_runs(infer, min(chunk, until - len(taken))))
     samples.durations_ns += taken
     return len(taken)
 
@@ -157,10 +171,13 @@ def run_paced(infer: Infer, samples: Samples, period_ns: int, runs: int) -> int:
         How many were timed.
     """
     clock = time.perf_counter_ns
-    taken: list[int] = []
-    with samples.accounted():
+    taken = array("q")
+    with ExitStack() as stack:
+        stack.enter_context(uncollected())
         due_ns = clock() + period_ns
         for number in range(PACED_LEAD_RUNS + runs):
+            if number == PACED_LEAD_RUNS:
+                stack.enter_context(samples.accounted())
             now_ns = clock()
             if now_ns > due_ns:
                 samples.late += number >= PACED_LEAD_RUNS

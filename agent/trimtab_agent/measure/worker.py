@@ -211,7 +211,11 @@ def _feeds(job: WorkerJob, model: LoadedModel) -> dict[str, numpy.ndarray[Any, A
 
 
 def serve(job: WorkerJob, channel: socket.socket) -> None:
-    """Start, say so, and obey until told to finish or the other end is closed; an error is an answer."""
+    """Start, say so, and obey until told to finish or the other end is closed; an error is an answer.
+
+    After its result it waits: of a pair, the other one's memory is read while this one still shares
+    its pages, as this one's was.
+    """
     with channel, channel.makefile("rwb") as stream:
 
         def say(answer: Answer) -> None:
@@ -225,6 +229,7 @@ def serve(job: WorkerJob, channel: socket.socket) -> None:
                 answer = worker.obey(Command.model_validate_json(line))
                 say(answer)
                 if answer.result is not None:
+                    stream.read()  # until the other end hangs up
                     return
         except TrimtabError as error:
             say(Answer(error_code=error.code, detail=error.message))

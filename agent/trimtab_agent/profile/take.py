@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trimtab_agent.measure.jobs import Settings, Subject
-from trimtab_agent.processes import kill_group, read_tail, start_module
+from trimtab_agent.processes import describe_end, kill_group, read_tail, start_module
 from trimtab_agent.profile.jobs import KernelMode, ProfileJob
 from trimtab_agent.profile.record import absent_profile
 from trimtab_protocol.measurement import OperatorProfile
@@ -77,18 +76,9 @@ def _run(job: ProfileJob, folder: Path, timeout_s: float) -> OperatorProfile:
     finally:
         kill_group(process)
     if process.returncode != 0:
-        how = _describe_end(process.returncode)
+        how = describe_end(process.returncode)
         return absent_profile(f"the profiling process {how}: {read_tail(stderr_path)}")
     try:
         return OperatorProfile.model_validate_json(result_path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return absent_profile("the profiling process ended without a readable result")
-
-
-def _describe_end(return_code: int) -> str:
-    if return_code >= 0:
-        return f"ended with code {return_code}"
-    try:
-        return f"was killed by {signal.Signals(-return_code).name}"
-    except ValueError:
-        return f"was killed by signal {-return_code}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from support.factories import OWNER_KEY, a_measurement
 from support.tiny_models import make_onnx
 from trimtab_agent import by_hand, cli, tables
 from trimtab_agent.by_hand import MeasuredFiles
-from trimtab_agent.measure.protocol import Bench
+from trimtab_agent.config import MeasureSettings
+from trimtab_agent.measure.run import Bench
 from trimtab_protocol.api import DeviceCredentials
 from trimtab_protocol.errors import ErrorCode, StorageError
 from trimtab_protocol.measurement import (
@@ -161,7 +164,82 @@ def test_what_was_asked_for_is_what_is_measured(
     cli.main(["measure", str(path), "--processes", "3", "--seconds", "0.5"])
     subject, spec = measured[0]
     assert (spec.processes, spec.min_steady_s) == (3, 0.5)
+    assert (spec.min_runs, spec.max_process_s) == (200, 120.5)
     assert subject.size_bytes == path.stat().st_size
+
+
+def test_a_slow_model_can_be_given_fewer_runs_and_more_time(
+    tmp_path: Path, measured: list[tuple[Any, MeasureSpec]]
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(make_onnx())
+    cli.main(["measure", str(path), "--min-runs", "11", "--max-process-s", "900"])
+    cli.main(["measure", str(path), "--seconds", "600"])
+    (_, slow), (_, long) = measured
+    assert (slow.min_runs, slow.max_process_s) == (11, 900.0)
+    assert long.max_process_s > long.min_steady_s + long.warm_up_s
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_a_measurement_lets_it_clean_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    cleaned: list[bool] = []
+
+    def measure(*_: Any) -> Measurement:
+        try:
+            signal.raise_signal(number)
+            time.sleep(10)
+        finally:
+            cleaned.append(True)
+        return a_measurement()
+
+    monkeypatch.setattr(by_hand, "measure", measure)
+    monkeypatch.setattr(signal, "getsignal", lambda _number: signal.SIG_DFL)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(make_onnx())
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["measure", str(path)])
+    finally:
+        signal.signal(number, before)
+    assert caught.value.code == 128 + number
+    assert cleaned == [True]
+
+
+def test_a_terminal_that_is_closed_under_nohup_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_: Any) -> Measurement:
+        signal.raise_signal(signal.SIGHUP)
+        return a_measurement()
+
+    monkeypatch.setattr(by_hand, "measure", measure)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(make_onnx())
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert cli.main(["measure", str(path)]) == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_whoever_measures_by_hand_waits_for_the_service_if_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock_by_hand() -> str | None:
+        return by_hand.settings_by_hand(threads=1, is_spinning_allowed=False).lock
+
+    monkeypatch.setattr(by_hand, "SERVICE_LOCK", tmp_path / "trimtab" / "measure.lock")
+    assert lock_by_hand() == MeasureSettings().lock
+    (tmp_path / "trimtab").mkdir()
+    assert lock_by_hand() == str(tmp_path / "trimtab" / "measure.lock")
+    monkeypatch.setattr("os.access", lambda *_: False)  # not root: only if the service made it
+    assert lock_by_hand() == MeasureSettings().lock
+    (tmp_path / "trimtab" / "measure.lock").touch()
+    assert lock_by_hand() == str(tmp_path / "trimtab" / "measure.lock")
 
 
 def test_pace_and_energy_windows_are_in_the_spec(
@@ -177,7 +255,7 @@ def test_pace_and_energy_windows_are_in_the_spec(
 
 
 def test_samples_and_meter_are_those_that_were_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[tuple[str | None, str | None]] = []
 
@@ -191,6 +269,8 @@ def test_samples_and_meter_are_those_that_were_named(
     cli.main(["measure", str(path), "--samples", str(tmp_path / "kept"), "--meter", "watts.csv"])
     cli.main(["measure", str(path)])
     assert seen == [(str(tmp_path / "kept"), "watts.csv"), (None, None)]
+    warnings = capsys.readouterr().err.splitlines()
+    assert warnings == [f"warning: the samples could not be written to {tmp_path / 'kept'}"]
 
 
 def test_the_table_shows_pace_memory_and_energy_where_they_are() -> None:
@@ -241,15 +321,31 @@ def test_json_can_be_read_back(
 def test_progress_is_shown_to_a_person_and_not_to_a_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tables.ProgressBar()(0.5, "process 1 of 2")
+    with tables.ProgressBar() as bar:
+        bar(0.5, "process 1 of 2")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    bar = tables.ProgressBar(width=10)
-    bar(0.5, "process 1 of 2")
-    bar(1.0, "process 2 of 2")
-    first, second = capsys.readouterr().err.removeprefix("\r\x1b[K").split("\r\x1b[K")
+    with tables.ProgressBar(width=10) as bar:
+        bar(0.5, "process 1 of 2")
+        bar(1.0, "process 2 of 2")
+    _, begun, first, second = capsys.readouterr().err.split("\r\x1b[K")
+    assert begun == "[..........]   0% starting"
     assert first.startswith("[#####.....]  50% process 1 of 2, about ")
     assert second == "[##########] 100% process 2 of 2\n"
+
+
+def test_an_error_stands_on_a_line_of_its_own_below_the_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        with tables.ProgressBar() as bar:
+            bar(0.999999, "process 2 of 2")
+            raise StorageError("as the test says")
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with pytest.raises(StorageError):
+        fail()
+    assert capsys.readouterr().err.endswith("left\n")
 
 
 def test_the_bar_tells_what_is_left_at_this_pace() -> None:

@@ -15,6 +15,7 @@ from support.factories import a_ref
 from trimtab_agent.energy.base import SensorFacts
 from trimtab_agent.energy.measure import LoadRun
 from trimtab_agent.measure import child, protocol
+from trimtab_agent.measure.assemble import NOT_ALIKE
 from trimtab_agent.measure.child import run_job
 from trimtab_agent.measure.jobs import (
     Job,
@@ -29,12 +30,13 @@ from trimtab_agent.measure.jobs import (
     WorkerResult,
 )
 from trimtab_agent.measure.lock import machine_lock
-from trimtab_agent.measure.protocol import Bench, compare, measure
+from trimtab_agent.measure.protocol import compare, measure
+from trimtab_agent.measure.run import Bench
 from trimtab_agent.measure.samples import prune_samples
 from trimtab_protocol.errors import ErrorCode, ModelError, StorageError
 from trimtab_protocol.manifest import RuntimeName
 from trimtab_protocol.measurement import Energy, MeasureSpec, OperatorProfile, Stability
-from trimtab_protocol.reading import known
+from trimtab_protocol.reading import absent, known
 
 SPEC = MeasureSpec(processes=4)
 MS = 1_000_000
@@ -343,6 +345,19 @@ def test_memory_that_could_not_be_read_is_absent_with_the_reason(
     assert memory.pss_bytes.value == 30_000_000
 
 
+def test_memory_before_loading_is_only_told_where_both_of_a_pair_are_alike(
+    workers: Workers, bench: Bench
+) -> None:
+    workers.memory = {"baseline_pss_bytes": 20_000_000, "baseline_uss_bytes": 10_000_000}
+    alone = measure(bench, CANDIDATE, SPEC).memory
+    assert alone.baseline_pss_bytes == known(20_000_000)
+    assert alone.baseline_uss_bytes == known(10_000_000)
+    for found in compare(bench, CANDIDATE, INCUMBENT, SPEC)[:2]:
+        memory = found.memory
+        assert memory.baseline_pss_bytes == memory.baseline_uss_bytes == absent(NOT_ALIKE)
+        assert memory.pss_bytes == known(30_000_000)
+
+
 def test_the_first_failure_ends_a_measurement(workers: Workers, bench: Bench) -> None:
     workers.failure = (1, ErrorCode.MODEL_TIMEOUT)
     with pytest.raises(ModelError) as caught:
@@ -360,6 +375,44 @@ def test_progress_is_told_by_planned_time(workers: Workers, bench: Bench) -> Non
     compare(counting, CANDIDATE, INCUMBENT, SPEC)
     assert [share for share, _ in told] == [pytest.approx(n / 16) for n in range(1, 17)]
     assert told[-1][1] == "pair 4 of 4"
+
+
+def test_all_is_done_only_after_the_last_paced_run(workers: Workers, bench: Bench) -> None:
+    """START_S + 1 + 1 seconds of bursts in each process, then 11 paced seconds."""
+    told: list[tuple[float, str]] = []
+    counting = Bench(bench.settings, lambda share, what: told.append((share, what)))
+    slow: dict[str, Any] = {"paced_period_ms": 1000.0, "paced_runs": 11}
+    spec = MeasureSpec(processes=1, min_steady_s=1.0, warm_up_s=1.0, **slow)
+    measure(counting, CANDIDATE, spec)
+    assert [share for share, _ in told] == [pytest.approx(3 / 14), pytest.approx(1.0)]
+    told.clear()
+    compare(counting, CANDIDATE, INCUMBENT, spec)
+    assert [share for share, _ in told[-3:]] == pytest.approx([6 / 28, 17 / 28, 1.0])
+    assert [what for _, what in told[-2:]] == ["pair 1 of 1, paced"] * 2
+
+
+def test_who_waits_for_another_measurement_is_told_so(
+    workers: Workers, bench: Bench, tmp_path: Path
+) -> None:
+    path = tmp_path / "lock"
+    told: list[tuple[float, str]] = []
+    settings = bench.settings.model_copy(update={"lock": str(path)})
+    is_waiting = threading.Event()
+
+    def tell(share: float, what: str) -> None:
+        told.append((share, what))
+        is_waiting.set()
+
+    with machine_lock(str(path)):
+        thread = threading.Thread(target=measure, args=(Bench(settings, tell), CANDIDATE, SPEC))
+        thread.start()
+        assert is_waiting.wait(5)
+    thread.join(5)
+    assert told[0] == (0.0, protocol.WAITING)
+    assert told[-1][0] == 1.0
+    told.clear()
+    measure(Bench(settings, tell), CANDIDATE, SPEC)
+    assert told[0][0] > 0
 
 
 class FakeSensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from support.tiny_models import make_onnx
 from trimtab_agent.measure import session as session_module
 from trimtab_agent.measure.jobs import Answer, WorkerJob
 from trimtab_agent.measure.session import WorkerSession, describe_death
-from trimtab_protocol.errors import ErrorCode, ModelError
+from trimtab_protocol.errors import ErrorCode, ModelError, StorageError
 from trimtab_protocol.manifest import RuntimeName
 
 
@@ -90,7 +91,10 @@ def test_a_model_that_needs_more_memory_than_it_may_have_fails_with_that(tmp_pat
 
 def test_one_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     session = WorkerSession(a_job(tmp_path, warm_up_s=60.0), 1.0)
-    with pytest.raises(ModelError, match="did not end within 1 s") as caught, session:
+    with (
+        pytest.raises(ModelError, match=r"did not end within 1 s: .*max_process_s") as caught,
+        session,
+    ):
         pass
     assert caught.value.code is ErrorCode.MODEL_TIMEOUT
     with pytest.raises(ProcessLookupError):
@@ -161,9 +165,17 @@ def test_a_process_that_cannot_be_started_leaves_nothing(
 
     monkeypatch.setattr(session_module, "start_module", refuse)
     session = WorkerSession(a_job(tmp_path), 60)
-    with pytest.raises(OSError, match="temporarily"), session:
+    with pytest.raises(StorageError, match=r"start a process in .*temporarily"), session:
         pass
     assert not Path(session._folder.name).exists()
+
+
+def test_a_worker_that_has_finished_lives_until_its_session_is_left(tmp_path: Path) -> None:
+    """Of a pair, both are there while the memory of either is read: they share pages."""
+    with WorkerSession(a_job(tmp_path), 60) as worker:
+        assert worker.finish().memory.pss_bytes is not None
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker._process.wait(1.0)
 
 
 def test_threads_are_confined_to_the_cpus_that_were_named(tmp_path: Path) -> None:
@@ -177,6 +189,7 @@ def test_threads_are_confined_to_the_cpus_that_were_named(tmp_path: Path) -> Non
     [
         (1, "Traceback", ErrorCode.MODEL_CRASH, "ended with code 1: Traceback"),
         (-11, "", ErrorCode.MODEL_CRASH, "was killed by SIGSEGV"),
+        (-40, "", ErrorCode.MODEL_CRASH, "was killed by signal 40"),
         (1, "std::bad_alloc", ErrorCode.MODEL_MEMORY, "bad_alloc"),
         (1, "MemoryError", ErrorCode.MODEL_MEMORY, "MemoryError"),
         (-6, "Cannot allocate memory", ErrorCode.MODEL_MEMORY, "SIGABRT"),

@@ -6,6 +6,8 @@ import gc
 import os
 import socket
 import time
+import tracemalloc
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +177,7 @@ def test_paced_runs_are_a_figure_of_their_own(tmp_path: Path) -> None:
     assert result.burst is None
     assert result.paced is not None
     assert result.paced.runs == 20
-    assert result.paced.wall_ns >= 22 * 5_000_000  # lead and timed runs, less the last period
+    assert result.paced.wall_ns >= 19 * 5_000_000  # the timed runs, less the last period
 
 
 def test_a_load_runs_for_as_long_as_it_is_told_and_says_when(tmp_path: Path) -> None:
@@ -274,8 +276,55 @@ def test_runs_before_the_timed_ones_are_not_counted_as_late(
     monkeypatch.setattr(time, "sleep", sleep)
     samples = Samples(Path("/proc"))
     timing.run_paced(infer, samples, 100, 11)
-    assert samples.durations_ns == [10] * 11
+    assert list(samples.durations_ns) == [10] * 11
     assert samples.late == 1  # the first timed one, which the last of the lead delayed
+
+
+def test_only_the_timed_runs_of_a_pace_are_in_the_cpu_time_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock_ns = 0
+
+    def infer() -> None:
+        nonlocal clock_ns
+        clock_ns += 10
+
+    def sleep(seconds: float) -> None:
+        nonlocal clock_ns
+        clock_ns += round(seconds * 1e9)
+
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: clock_ns)
+    monkeypatch.setattr(time, "process_time_ns", lambda: clock_ns)
+    monkeypatch.setattr(time, "sleep", sleep)
+    samples = Samples(Path("/proc"))
+    timing.run_paced(infer, samples, 100, 11)
+    assert samples.wall_ns == samples.cpu_ns == 11 * 100  # without the lead
+
+
+def test_garbage_is_collected_before_the_untimed_runs_that_warm_the_caches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    happened: list[str] = []
+    monkeypatch.setattr(gc, "collect", lambda: happened.append("collected"))
+    timing.run_burst(lambda: happened.append("run"), Samples(Path("/proc")), 11, 0.0)
+    timing.run_paced(lambda: happened.append("run"), Samples(Path("/proc")), 1000, 11)
+    assert happened[0] == "collected"
+    again = happened.index("collected", 1)
+    assert happened[again + 1 :] == ["run"] * (timing.PACED_LEAD_RUNS + 11)
+
+
+@pytest.mark.parametrize(("asked", "timed"), [(11, 11), (50, 50), (60, 60), (0, 1)])
+def test_a_slow_model_runs_no_more_often_than_it_has_to(
+    monkeypatch: pytest.MonkeyPatch, asked: int, timed: int
+) -> None:
+    clock_ns = 0
+
+    def infer() -> None:
+        nonlocal clock_ns
+        clock_ns += 1_000_000_000
+
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: clock_ns)
+    assert timing.run_burst(infer, Samples(Path("/proc")), asked, 0.5) == timed
 
 
 def test_a_burst_begins_with_untimed_runs_until_caches_and_clocks_are_its_own(
@@ -294,7 +343,7 @@ def test_a_burst_begins_with_untimed_runs_until_caches_and_clocks_are_its_own(
 
 
 def test_figures_of_one_process_are_those_of_its_raw_nanoseconds() -> None:
-    durations = [100] * 60 + [110] * 30 + [10_000] * 10
+    durations = array("q", [100] * 60 + [110] * 30 + [10_000] * 10)
     samples = Samples(Path("/proc"), durations, wall_ns=5, cpu_ns=200, involuntary_switches=3)
     found = summary.summarize(samples, seed=1)
     assert found.runs == 100
@@ -307,8 +356,41 @@ def test_figures_of_one_process_are_those_of_its_raw_nanoseconds() -> None:
     assert (found.wall_ns, found.involuntary_switches) == (5, 3)
 
 
+def test_what_was_timed_takes_little_memory_beside_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock_ns = 0
+
+    def tick() -> int:
+        nonlocal clock_ns
+        clock_ns += 1000
+        return clock_ns
+
+    monkeypatch.setattr(time, "perf_counter_ns", tick)
+    samples = Samples(Path("/proc"))
+    tracemalloc.start()
+    try:
+        timing.run_burst(lambda: None, samples, timing.MAX_RUNS, 0.0)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(samples.durations_ns) == timing.MAX_RUNS
+    assert peak_bytes < 25 * timing.MAX_RUNS  # 8 each, twice; an int in a list is 40
+
+
+def test_the_replicates_of_the_most_runs_of_all_take_little_memory() -> None:
+    samples = Samples(Path("/proc"), array("q", range(4 * timing.MAX_RUNS)))
+    tracemalloc.start()
+    try:
+        summary.summarize(samples, seed=0)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 20_000_000
+
+
 def test_outliers_are_counted_and_stay_in() -> None:
-    durations = [95, 100, 105] * 30 + [126] * 5 + [124] * 5
+    durations = array("q", [95, 100, 105] * 30 + [126] * 5 + [124] * 5)
     found = summary.summarize(Samples(Path("/proc"), durations), seed=0)
     assert found.mad_ns == 5.0
     assert found.outliers == 5  # above 100 + 5 x 5
