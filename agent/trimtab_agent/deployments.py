@@ -131,18 +131,21 @@ class Deployments:
 
     def _take_up_unreconciled(self) -> None:
         """A name whose journal the disk refuses now must neither be lost nor keep others waiting."""
-        for name, known_reason in list(self._unreconciled.items()):
-            try:
-                if name in self._desired:
-                    self._reconcile(name)
-                else:
-                    self._cancel(name)
-            except StorageError as error:
-                if error.message != known_reason:
-                    log.error("%s: not taken up yet: %s", name, error)
-                self._unreconciled[name] = error.message
+        for name in list(self._unreconciled):
+            self._take_up(name)
+
+    def _take_up(self, name: str) -> None:
+        try:
+            if name in self._desired:
+                self._reconcile(name)
             else:
-                self._unreconciled.pop(name, None)
+                self._cancel(name)
+        except StorageError as error:
+            if error.message != self._unreconciled.get(name):
+                log.error("%s: not taken up yet: %s", name, error)
+            self._unreconciled[name] = error.message
+        else:
+            self._unreconciled.pop(name, None)
 
     def _cancel(self, name: str) -> None:
         """A deployment that is no longer desired ends; what was committed stays. [P-4.9]"""
@@ -272,10 +275,12 @@ class Deployments:
         if record.artifact is not None:
             self._journal.raise_highest_version(name, record.artifact.version)
         self._journal.save(name, record.moved(E.PROVEN))
-        self._tools.store.collect_slots(name)
-        in_flight = self._journal.in_flight_sha256()
-        self._tools.store.collect_payloads(self._max_payload_cache_bytes, in_flight)
-        self._take_up_waiting(name)
+        try:
+            self._tools.store.collect_slots(name)
+            in_flight = self._journal.in_flight_sha256()
+            self._tools.store.collect_payloads(self._max_payload_cache_bytes, in_flight)
+        finally:  # a disk that refuses to delete must not keep a newer desire waiting
+            self._take_up_waiting(name)
 
     # Endings
 
@@ -329,7 +334,7 @@ class Deployments:
             wanted is not None
             and wanted.deployment_id != self._journal.deployment(name).deployment_id
         ):
-            self._reconcile(name)
+            self._take_up(name)
 
     # After a start
 

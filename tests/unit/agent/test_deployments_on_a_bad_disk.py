@@ -210,6 +210,30 @@ def test_a_disk_that_fills_up_right_after_the_swap_does_not_swap_to_and_fro(
     assert str(rig.active()) == f"digits@{version}"
 
 
+@pytest.mark.parametrize(("step", "where"), [("remove", "/slots/"), ("write", "/records/")])
+def test_a_desire_that_waited_is_taken_up_although_the_disk_refused_when_its_time_came(
+    rig: AgentRig, step: str, where: str
+) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.settle()
+    rig.desire(*artifact(3, NEW + b"more"))
+    rig.run_until(DeploymentState.PROBATION)
+    rig.desire(*artifact(4, NEW + b"most"))
+    refused: list[str] = []
+
+    def refuse(found_step: str, path: Path) -> None:
+        is_proven = rig.state() is DeploymentState.COMMITTED
+        if is_proven and found_step == step and where in str(path) and len(refused) < 5:
+            refused.append(path.name)
+            raise OSError(28, "No space left on device")
+
+    rig.tools.disk._observe = refuse
+    turn_through(rig, 60)
+    assert refused
+    rig.settle()
+    assert (rig.state(), str(rig.active())) == (DeploymentState.COMMITTED, "digits@4")
+
+
 def test_a_part_that_cannot_be_made_durable_ends_the_deployment(
     rig: AgentRig, disk: FullDisk
 ) -> None:
