@@ -62,7 +62,7 @@ class Deployments:
         self._desired: dict[str, DesiredModel] = {}
         self._held: set[str] = set()
         self._unreconciled: dict[str, str] = {}  # model name -> why it could not be taken up yet
-        self._gone_back: dict[str, TrimtabError] = {}  # swapped back and not written down yet: why
+        self._refused: dict[str, str] = {}  # model name -> why the disk kept it from going on
         self._desk = HookDesk(tools.hooks, tools.clock.monotonic_s)
         self._watch = InUseWatch(tools, journal)
         self._steps = Steps(tools, journal, self._fail, self._desk, self._watch)
@@ -90,20 +90,14 @@ class Deployments:
         self._desk.work()
         self._notice_holds()
         for name in self._journal.names():
-            if self._is_given_up(name):
-                continue
-            record = self._journal.newest(name)
-            if record is None:
-                continue
-            if name in self._gone_back:
-                self._roll_back(name, self._gone_back[name])
-            elif record.hook_due is not None:
-                self._ask_due_hook(name, record)
-            elif self._is_heavy(name, record) and self._tools.bench.owner is None:
-                self._tools.bench.claim(name)
-                self._steps.do(name)
-            elif record.state is S.PROBATION:
-                self._watch_probation(name, record)
+            try:
+                self._go_on(name)
+            except StorageError as error:  # the next turn tries again, and nobody else waits for it
+                if error.message != self._refused.get(name):
+                    log.error("%s: waits for the disk: %s", name, error)
+                self._refused[name] = error.message
+            else:
+                self._refused.pop(name, None)
 
     def has_heavy_work(self) -> bool:
         """Whether a deployment waits for the bench; trials give way."""
@@ -113,6 +107,20 @@ class Deployments:
     def on_hook_finished(self, result: HookResult) -> None:
         """A hook ended; whoever waits for its answer asks again at this turn."""
         self._desk.on_finished(result)
+
+    def _go_on(self, name: str) -> None:
+        if self._is_given_up(name):
+            return
+        record = self._journal.newest(name)
+        if record is None:
+            return
+        if record.hook_due is not None:
+            self._ask_due_hook(name, record)
+        elif self._is_heavy(name, record) and self._tools.bench.owner is None:
+            self._tools.bench.claim(name)
+            self._steps.do(name)
+        elif record.state is S.PROBATION:
+            self._watch_probation(name, record)
 
     def _is_heavy(self, name: str, record: DeploymentRecord) -> bool:
         """Whether it could go on if it had the bench."""
@@ -222,19 +230,16 @@ class Deployments:
     # Probation
 
     def _is_given_up(self, name: str) -> bool:
-        """Go back at once, whatever else is under way, if the applications say so."""
+        """Go back at once, whatever else is under way, if that was begun or applications say so."""
         record = self._journal.newest(name)
-        if record is None or record.state is not S.PROBATION:
+        if record is None or is_final(record.state):
             return False
-        is_begun = record.error_code is not None
-        error = record.reason() if is_begun else self._watch.look(name, record).error
+        error = record.reason()
+        if error is None and record.state is S.PROBATION:
+            error = self._watch.look(name, record).error
         if error is None:
             return False
-        try:
-            self._roll_back(name, error)
-        except StorageError as refusal:  # the next turn tries again, and nobody else waits for it
-            if not is_begun:
-                log.error("%s: not back yet: %s", name, refusal)
+        self._roll_back(name, error)
         return True
 
     def _watch_probation(self, name: str, record: DeploymentRecord) -> None:
@@ -304,8 +309,9 @@ class Deployments:
     def _roll_back(self, name: str, error: TrimtabError, *, next_desire: bool = True) -> None:
         """End a deployment by going back, unless its artifact never became active.
 
-        The reason is written down first: after a kill in between, nothing else would keep what is
-        active no more from being committed.
+        The reason is noted: first, in probation, for after a kill in between nothing else would keep
+        what is active no more from being committed; else when `active` has swung back. A record
+        that has a reason and is not final goes back, whatever happens.
         """
         before = self._journal.deployment(name)
         record = before
@@ -315,14 +321,13 @@ class Deployments:
         active = self._active_if_readable(name)
         if active is None or active.ref == record.artifact:
             active = self._tools.store.restore_last_good(name)
-            self._gone_back[name] = error
+            record = self._journal.note(name, record.because(error))
         back = active.ref if active is not None else "no model"
         if before.error_code is None:
             log.warning("%s: back to %s: [%s] %s", name, back, error.code.value, error)
         moved = record.moved(E.ROLL_BACK, error)
         moved = self._steps.with_hook_due(moved, HookPoint.AFTER_ROLLBACK)
         self._journal.save(name, moved)
-        self._gone_back.pop(name, None)
         self._ask_hook(name, moved)  # now, for the next desire takes the place of this record
         if next_desire:
             self._take_up_waiting(name)
@@ -342,7 +347,7 @@ class Deployments:
         if is_final(record.state):
             self._journal.report(name, record)
             return
-        if record.state is S.PROBATION and record.error_code is not None:
+        if record.reason() is not None:
             return  # it was going back; `work` goes on with that
         record = record.model_copy(update={"starts": record.starts + 1})
         self._journal.save(name, record)
