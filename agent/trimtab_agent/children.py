@@ -59,6 +59,7 @@ class ProcessRunner:
             StorageError: There is no room for its files or no process to be had.
         """
         self._process = None  # what ran before has ended; its pid may be somebody else's now
+        max_job_s = min(job.max_job_s or inf, self._max_job_s)
         with (
             storage_errors("start a child in", self._folder),
             ExitStack() as undo,
@@ -66,7 +67,8 @@ class ProcessRunner:
             self._folder.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(dir=self._folder))
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
-            (folder / "job").write_text(job.model_dump_json())
+            limited = job.model_copy(update={"max_job_s": max_job_s})
+            (folder / "job").write_text(limited.model_dump_json())
             arguments = [str(folder / "job"), str(folder / "result"), str(os.getpid())]
             self._job_id = job.job_id
             self._process = start_module(
@@ -74,7 +76,7 @@ class ProcessRunner:
             )
             undo.pop_all()
         build_now(JobResult)  # the thread reads one, see trimtab_protocol/base.py
-        waiting = (job.job_id, self._process, folder, min(job.max_job_s or inf, self._max_job_s))
+        waiting = (job.job_id, self._process, folder, max_job_s)
         threading.Thread(target=self._wait, args=waiting, name="child", daemon=True).start()
 
     def kill(self) -> None:

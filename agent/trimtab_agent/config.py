@@ -95,7 +95,8 @@ class MeasureSettings(Section):
         max_memory_bytes: Limit of a child's private memory (RLIMIT_DATA); 0 for three quarters of
             the machine's.
         max_job_s: A probe or trial that takes longer is killed. With an energy sensor, five windows of
-            10 s for each of two models take about four minutes of it.
+            10 s for each of two models take about four minutes of it; windows that do not fit are
+            left out.
         max_samples_bytes: Raw nanoseconds of the newest measurements are kept in the state folder,
             below `samples/`, up to this size; 0 for none.
     """
@@ -152,6 +153,10 @@ class MeterSettings(Section):
             raise ValueError("field and broker belong to a topic, and there is none")
         if self.broker is None and self.username is not None:
             raise ValueError("username and password belong to a broker, and there is none")
+        if self.username is None and self.password is not None:
+            raise ValueError("a password belongs to a username, and there is none")
+        if self.broker is not None and not 0 < self.address[1] < 65536:
+            raise ValueError(f"the port of broker {self.broker} does not lie in 1 to 65535")
         return self
 
     @property

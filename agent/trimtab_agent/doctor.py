@@ -22,10 +22,12 @@ from pathlib import Path
 
 from trimtab_agent.config import LoadedConfig, MeasureSettings, load_config
 from trimtab_agent.energy.base import NoSensor
+from trimtab_agent.energy.external import rotated
 from trimtab_agent.energy.table import find_sensor
 from trimtab_agent.heat import preflight
 from trimtab_agent.heat.throttle import LIVE_BITS, STICKY_SHIFT, Ask, ask_throttled
 from trimtab_agent.measure.process_memory import reset_peak
+from trimtab_agent.pi_firmware import find_mailbox, is_mailbox_usable
 from trimtab_agent.runtimes.table import installed_runtimes
 from trimtab_protocol.errors import ConfigError
 from trimtab_protocol.messages import RuntimeFact
@@ -230,6 +232,9 @@ def _sensor(device: Device, loaded: LoadedConfig | None) -> Finding:
     name, why = "energy sensor", "energy per inference is absent from every report"
     meter = loaded.config.meter if loaded is not None else None
     found = device.energy(None if meter is None else meter.path)
+    if meter is not None and not isinstance(found, NoSensor) and _is_empty(meter.path):
+        fix = "is the meter on, and the topic right? see `journalctl -u trimtab-agent`"
+        return Finding(Level.ADVICE, name, f"{found}: nothing has arrived yet", why, fix)
     if not isinstance(found, NoSensor):
         return Finding(Level.OK, name, found)
     if meter is not None:
@@ -238,13 +243,17 @@ def _sensor(device: Device, loaded: LoadedConfig | None) -> Finding:
             fix = "sudo systemctl start trimtab-agent   # it writes what arrives on the topic"
         return Finding(Level.ADVICE, name, found.reason, why, fix)
     counter = device.root / "sys/class/powercap/intel-rapl:0/energy_uj"
-    vcio = device.root / "dev/vcio"
     fix = "nothing to type: an INA219 or INA226 in the supply line makes it measurable"
     if counter.exists() and not _is_readable(counter):
         fix = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj (until the next start)"
-    elif vcio.exists() and not os.access(vcio, os.R_OK | os.W_OK):
+    elif find_mailbox(device.root) is not None and not is_mailbox_usable(device.root):
         fix = "sudo usermod -aG video $USER, then log in again (the service: Group video, see docs)"
     return Finding(Level.ADVICE, name, found.reason, why, fix)
+
+
+def _is_empty(meter: Path) -> bool:
+    files = (meter, rotated(meter))
+    return not any(path.exists() and path.stat().st_size for path in files)
 
 
 def _state_of_the_moment(device: Device, cpus: tuple[int, ...]) -> Iterator[Finding]:

@@ -92,8 +92,10 @@ class MeterFeed:
         self._settings = settings
         self._file = _make_file(settings.path)
         self._is_complaint_logged = False
+        self._is_outage_logged = False
         self._host, self._port, self._client = _make_client(loaded, settings)
         self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
 
@@ -117,7 +119,13 @@ class MeterFeed:
         if reason.is_failure:
             log.warning("meter: %s:%d refused: %s", self._host, self._port, reason)
             return
+        self._is_outage_logged = False
         client.subscribe(self._settings.topic or "", qos=0)
+
+    def _on_connect_fail(self, _client: object, _userdata: object) -> None:
+        if not self._is_outage_logged:
+            log.warning("meter: no answer from %s:%d; trying on", self._host, self._port)
+        self._is_outage_logged = True
 
     def _on_subscribe(
         self, _client: object, _userdata: object, _mid: int, reasons: Any, _props: object

@@ -1,7 +1,7 @@
 """What one device found for one artifact, with its conditions.
 
 Every value may be absent, with a reason. Units are in the names. The way to measure is described
-in `docs/architecture.md`; the percentile rule is MLPerf's early stopping at confidence 0.99
+in `docs/measurement.md`; the percentile rule is MLPerf's early stopping at confidence 0.99
 (MLPerf Inference rules, appendix "Early Stopping Criterion").
 """
 
@@ -84,7 +84,6 @@ class Condition(WireModel):
     python: str = ""
     memory_total_bytes: int | None = None
     page_bytes: int | None = None
-    governor: Reading | None = None
     governor_name: str | None = None
     load_average_1m: float | None = None
     boot_id: str | None = None
@@ -184,7 +183,7 @@ class Energy(WireModel):
 
     per_inference_mj: Reading = Field(description="dynamic: above what the idle device takes")
     source: str = Field(default="", description="sensor that was read")
-    scope: str = Field(default="", description="what the sensor sees: package, module, board")
+    scope: str = Field(default="", description="what it sees: package, rails, module, board")
     gross_mj: Reading | None = Field(
         default=None, description="per inference, the idle power included"
     )

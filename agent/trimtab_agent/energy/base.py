@@ -1,9 +1,9 @@
 """The ports of energy sensors, what is known of each, and what all of them share.
 
 A sensor is read at most ten times a second, by a thread of the measuring child and never in the
-worker. A counter (`EnergySensor` alone) has its energy asked for at any instant. Whatever gives
-power instead is a `Series` as well: it hands over points of (time, energy so far), integrated by
-the trapezoid rule, so that windows are cut out of the points with their edges interpolated.
+worker. A `Counter` has its energy asked for at any instant. Whatever gives power instead is a
+`Series`: it hands over points of (time, energy so far), integrated by the trapezoid rule, so that
+windows are cut out of the points with their edges interpolated.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def add_trapezoid_mj(before: Point, at_s: float, power_mw: float) -> float:
     return before.energy_mj + (at_s - before.at_s) * (before_mw + power_mw) / 2
 
 
-class EnergySensor(Protocol):
+class Counter(Protocol):
     """A count of energy that only grows."""
 
     def facts(self) -> SensorFacts:
@@ -105,6 +105,9 @@ class EnergySensor(Protocol):
 class Series(Protocol):
     """A sensor that has points of its own, because it gives power and not energy."""
 
+    def facts(self) -> SensorFacts:
+        """What this sensor is."""
+
     def start(self) -> None:
         """Begin here: what was before does not count, however long ago the sensor was opened.
 
@@ -118,6 +121,9 @@ class Series(Protocol):
         Raises:
             StorageError: The sensor vanished or cannot be read any more.
         """
+
+
+EnergySensor = Counter | Series
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ USUAL_INTERVAL_S = 1.0
 FUTURE_TOLERANCE_S = 1.0
 """Between the meter's clock and ours; more would move its figures into other windows."""
 
-TAIL_BYTES = 2048
-"""From so much of what is there already the meter's interval is taken."""
+TAIL_BYTES = LONGEST_LINE_BYTES
+"""From so much of what is there already the meter's interval is taken, and where a line begins."""
 
 
 class ExternalMeter:
@@ -97,36 +97,40 @@ class ExternalMeter:
                 f"external meter {self._path}: {error}", code=ErrorCode.STORAGE_CORRUPT
             ) from error
 
-    def read_mj(self) -> float:
-        """Energy up to the newest line, in millijoules.
-
-        Raises:
-            StorageError: As read_points.
-        """
-        self.read_points()
-        return self._newest.energy_mj if self._newest is not None else 0.0
-
     def _begin(self) -> None:
         # Fixed once: a clock that is set in mid-run must not move the points against each other.
         self._unix_ahead_s = self._unix_clock() - self._clock()
         with self._path.open("rb") as file:
             status = os.fstat(file.fileno())
-            self._inode, self._offset = status.st_ino, status.st_size
-            file.seek(max(0, self._offset - TAIL_BYTES))
-            self._interval_s = interval_of(file.read(TAIL_BYTES))
+            start = max(0, status.st_size - TAIL_BYTES)
+            file.seek(start)
+            tail = file.read(status.st_size - start)
+        # Half a line at the end is read when it is whole.
+        unfinished = len(tail) - (tail.rfind(b"\n") + 1)
+        self._inode, self._offset = status.st_ino, status.st_size - unfinished
+        self._interval_s = interval_of(tail)
         self._newest: Point | None = None
 
     def _read_new(self) -> list[tuple[float, float]]:
-        with self._path.open("rb") as file:
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            if not rotated(self._path).exists():
+                raise
+            return self._read_renamed()  # just now; the new file comes
+        with file:
             inode = os.fstat(file.fileno()).st_ino
             if inode == self._inode:
                 return self._read_rest(file)
-            with rotated(self._path).open("rb") as old:
-                if os.fstat(old.fileno()).st_ino != self._inode:
-                    raise ValueError(f"it was replaced; rename the old one to {old.name}")
-                pairs = self._read_rest(old)
+            pairs = self._read_renamed()
             self._inode, self._offset = inode, 0
             return pairs + self._read_rest(file)
+
+    def _read_renamed(self) -> list[tuple[float, float]]:
+        with rotated(self._path).open("rb") as old:
+            if os.fstat(old.fileno()).st_ino != self._inode:
+                raise ValueError(f"it was replaced; rename the old one to {old.name}")
+            return self._read_rest(old)
 
     def _read_rest(self, file: BinaryIO) -> list[tuple[float, float]]:
         if os.fstat(file.fileno()).st_size < self._offset:

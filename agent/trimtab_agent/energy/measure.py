@@ -85,6 +85,7 @@ def _take_windows(
     run_s = facts.settle_s + window_s + facts.tail_s
     idle_runs, load_runs = [], []
     with Recording(sensor) as recording:
+        recording.wait_for_first()
         idle_runs.append(_idle(run_s))
         for _ in range(windows):
             recording.mark()

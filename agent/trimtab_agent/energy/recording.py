@@ -1,7 +1,7 @@
 """A thread that reads a sensor at most ten times a second and keeps the points.
 
-It runs in the measuring child. Where the agent may use more cores than the worker, the caller
-pins it elsewhere. The first failure ends the recording and is kept for whoever asks for energy.
+It runs in the measuring child, on whatever core the kernel gives it. The first failure ends the
+recording and is kept for whoever asks for energy.
 """
 
 from __future__ import annotations
@@ -45,6 +45,29 @@ class Recording:
     ) -> None:
         self._stopped.set()
         self._thread.join()
+
+    def wait_for_first(self) -> None:
+        """Until there is a point: a meter outside gives one when it likes, and after it began.
+
+        Raises:
+            StorageError: The sensor failed.
+            ValueError: It stays silent.
+        """
+        wait_s = CATCH_UP_INTERVALS * self._interval_s
+        deadline_s = time.monotonic() + wait_s
+        while True:
+            with self._lock:
+                if self._failure is not None:
+                    raise self._failure
+                if self._points:
+                    return
+            if time.monotonic() > deadline_s:
+                raise ValueError(
+                    f"samples do not cover anything: the sensor was silent for {wait_s:.1f} s; "
+                    "is the meter on, and does what it says arrive?"
+                )
+            time.sleep(self._interval_s / 2)
+            self._take()
 
     def points_until(self, end_s: float) -> Sequence[Point]:
         """All points, once there is one at or after an instant; waits for a meter that lags.

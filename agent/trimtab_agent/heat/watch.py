@@ -1,6 +1,7 @@
 """Watching a device while it is measured, from a thread of the measuring process.
 
-A look costs a few file reads and happens at most twice a second; what can be read before and after
+A look costs a few file reads, on a Pi a question to its firmware as well (a process where its mailbox
+may not be opened), and happens at most twice a second; what can be read before and after
 (clocks, counters) is not read in between. Nothing here ends a measurement: what cannot be watched is
 named in `Heat.absent`.
 """

@@ -6,6 +6,8 @@ It loads no runtime itself: each process of a measurement is a fresh worker.
 from __future__ import annotations
 
 import sys
+import time
+from math import inf
 from pathlib import Path
 
 from trimtab_agent.measure.jobs import Job, JobKind, JobResult
@@ -16,7 +18,7 @@ from trimtab_protocol.errors import TrimtabError
 
 def run_job(job: Job) -> JobResult:
     """Do a job; a model that fails is a result, not an exception."""
-    bench = Bench(job.settings)
+    bench = Bench(job.settings, until_s=time.monotonic() + (job.max_job_s or inf))
     try:
         return _run(bench, job)
     except TrimtabError as error:

@@ -74,7 +74,10 @@ class Job(WireModel):
     incumbent: Subject | None = None
     spec: MeasureSpec = MeasureSpec()
     settings: Settings
-    max_job_s: float | None = Field(default=None, description="None: the runner's own alone")
+    max_job_s: float | None = Field(
+        default=None,
+        description="None: the runner's own alone; the child is told the one that holds",
+    )
 
 
 class JobResult(WireModel):

@@ -13,9 +13,10 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
-from trimtab_agent.energy.base import EnergySensor, NoSensor
+from trimtab_agent.energy.base import EnergySensor, NoSensor, SensorFacts
 from trimtab_agent.energy.measure import measure_energy, plan_window_s
 from trimtab_agent.energy.table import find_sensor
 from trimtab_agent.heat import HeatWatch, preflight
@@ -45,6 +46,12 @@ BLOCKS = 4
 START_S = 1.0
 """A guess at the start of a process, for the progress alone."""
 
+PROFILE_S = 10.0
+"""A guess at an operator profile."""
+
+ENERGY_MARGIN = 1.1
+"""So many times their planned length is kept free for windows of energy, or they are left out."""
+
 Progress = Callable[[float, str], None]
 
 
@@ -60,10 +67,12 @@ class Bench:
         settings: The device's.
         on_progress: Called with the share that is done, 0 to 1 by planned time, and with what was
             done last.
+        until_s: CLOCK_MONOTONIC at which the job is killed: energy that does not fit is left out.
     """
 
     settings: Settings
     on_progress: Progress = _ignore_progress
+    until_s: float = inf
 
 
 @dataclass
@@ -109,10 +118,26 @@ class _Run:
         window_s = facts.settle_s + plan_window_s(facts, self.spec.energy_window_s) + facts.tail_s
         return window_s * (2 * self.spec.energy_windows + 1) + self.spec.warm_up_s
 
+    def profile_s(self) -> float:
+        """Planned seconds of the operator profile."""
+        return PROFILE_S if self.spec.is_profiled else 0.0
+
     def planned_s(self) -> float:
         """Planned seconds altogether."""
         each_s = self.spec.processes * self.process_s() + self.energy_s()
-        return len(self.subjects) * each_s + (10.0 if self.spec.is_profiled else 0.0)
+        return len(self.subjects) * each_s + self.profile_s()
+
+    def refuse_energy(self) -> str | None:
+        """Why energy is left out, of all subjects alike; None if there is time for it."""
+        each_s = START_S + ENERGY_MARGIN * self.energy_s()
+        needed_s = len(self.subjects) * each_s + self.profile_s()
+        left_s = self.bench.until_s - time.monotonic()
+        if needed_s <= left_s:
+            return None
+        return (
+            f"energy was not measured: its windows need {needed_s:.0f} s, and {left_s:.0f} s are "
+            "left of the job's time; raise max_job_s under [measure], or the policy's max_probe_s"
+        )
 
 
 def check_subject(bench: Bench, subject: Subject, timeout_s: float = 120.0) -> WorkerResult:
@@ -170,7 +195,8 @@ def _take(
         run = _Run(bench, subjects, spec, find_sensor(Path(settings.root), meter))
         with _watched(settings, ask) as heat:
             time_runs(run)
-        energies = [_energy(run, which) for which in range(len(subjects))]
+        refusal = run.refuse_energy()
+        energies = [_energy(run, which, refusal) for which in range(len(subjects))]
         # Two full profiles would not fit into one message, so only the first has one.
         profile = _profile(run)
         duration_s = time.monotonic() - began
@@ -233,7 +259,7 @@ def _pace(worker: WorkerSession, spec: MeasureSpec) -> None:
         worker.paced(spec.paced_period_ms, spec.paced_runs)
 
 
-def _energy(run: _Run, which: int) -> Energy:
+def _energy(run: _Run, which: int, refusal: str | None) -> Energy:
     """Energy per inference in windows of its own, or the reason why there is none."""
     spec, sensor = run.spec, run.sensor
     if spec.energy_windows == 0:
@@ -241,15 +267,23 @@ def _energy(run: _Run, which: int) -> Energy:
     if isinstance(sensor, NoSensor):
         return Energy(per_inference_mj=absent(sensor.reason))
     facts = sensor.facts()
+    if refusal is not None:
+        return _no_energy(facts, refusal)
     try:
         job = run.job(which, spec.processes, is_measured=False)
         with WorkerSession(job, spec.max_process_s) as worker:
             found = measure_energy(sensor, worker, spec.energy_windows, spec.energy_window_s)
     except TrimtabError as error:
-        reason = absent(f"energy was not measured: {error.message}")
-        found = Energy(per_inference_mj=reason, source=facts.name, scope=facts.scope)
+        found = _no_energy(facts, f"energy was not measured: {error.message}")
     run.advance(run.energy_s(), "energy")
     return found
+
+
+def _no_energy(facts: SensorFacts, reason: str) -> Energy:
+    """Which sensor it was, and why there is no figure."""
+    return Energy(
+        per_inference_mj=absent(reason), source=facts.source, scope=facts.scope, kind=facts.kind
+    )
 
 
 def _profile(run: _Run) -> OperatorProfile | None:
@@ -259,7 +293,7 @@ def _profile(run: _Run) -> OperatorProfile | None:
     p50_ms = stats.percentile_reading(bursts_of(run.results[0]), 50).value
     threads = spec.threads or settings.threads
     found = take_profile(run.subjects[0], settings, threads, p50_ms, spec.max_process_s)
-    run.advance(10.0, "operators")
+    run.advance(run.profile_s(), "operators")
     return found
 
 

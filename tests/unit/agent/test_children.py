@@ -183,6 +183,8 @@ def test_the_tighter_of_the_limits_of_job_and_runner_ends_a_child(
 ) -> None:
     job = runner.job(SLOW, kind=JobKind.MEASURE).model_copy(update={"max_job_s": job_s})
     runner.start(job, max_job_s=own_s)
+    (told,) = (runner.folder / "jobs").glob("*/job")
+    assert Job.model_validate_json(told.read_bytes()).max_job_s == 2.0
     result = runner.result()
     assert result.error_code is ErrorCode.MODEL_TIMEOUT
     assert "within 2 s" in result.detail

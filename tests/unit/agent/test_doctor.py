@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +199,31 @@ def test_a_configured_meter_that_is_there_is_the_sensor(tmp_path: Path, pi: Devi
     (config.parent / "power.csv").write_text("1,2\n")
     found = named(examine(replace(pi, energy=Device().energy), config), "energy sensor")
     assert (found.level, found.found) == (Level.OK, "external:power.csv")
+
+
+def test_a_meter_that_has_said_nothing_yet_is_advice(tmp_path: Path, pi: Device) -> None:
+    config = write_config(tmp_path / "config")
+    config.write_text(config.read_text() + '[meter]\ntopic = "t"\nfile = "power.csv"\n')
+    (config.parent / "power.csv").touch()
+    found = named(examine(replace(pi, energy=Device().energy), config), "energy sensor")
+    assert (found.level, found.found) == (
+        Level.ADVICE,
+        "external:power.csv: nothing has arrived yet",
+    )
+    (config.parent / "power.csv.1").write_text("1,2\n")  # a new file was begun just now
+    found = named(examine(replace(pi, energy=Device().energy), config), "energy sensor")
+    assert found.level is Level.OK
+
+
+@pytest.mark.parametrize("name", ["vcio", "vcio_gencmd"])
+def test_a_mailbox_without_the_right_to_it_comes_with_the_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / name).touch()
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    bare = replace(device(tmp_path), energy=lambda _meter: NoSensor("none"))
+    assert "usermod -aG video" in named(examine(bare), "energy sensor").fix
 
 
 def test_the_command_asks_the_firmware_of_a_pi(

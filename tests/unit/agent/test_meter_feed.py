@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ from trimtab_agent import bootstrap
 from trimtab_agent.config import LoadedConfig, load_config
 from trimtab_agent.energy.external import ExternalMeter
 from trimtab_agent.energy.table import find_sensor
-from trimtab_agent.meter_feed import MAX_FILE_BYTES, MeterFile, read_watts
+from trimtab_agent.meter_feed import MAX_FILE_BYTES, MeterFeed, MeterFile, read_watts
 from trimtab_protocol.api import DeviceCredentials
 from trimtab_protocol.errors import ConfigError
 from trimtab_protocol.signing import encode_key, public_key_of
@@ -191,6 +193,29 @@ def test_a_broker_that_refuses_the_meter_is_named(
     assert f"127.0.0.1:{stub.port} refused" in caplog.text
 
 
+def test_a_meter_s_broker_that_is_not_there_is_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub = MqttStub()
+    stub.close()  # nobody listens on its port any more
+    broker = f'broker = "127.0.0.1:{stub.port}"\n'
+    feed = bootstrap.make_meter_feed(load(tmp_path, f'[meter]\ntopic = "plug"\n{broker}'))
+    assert isinstance(feed, MeterFeed)
+    tries = threading.Semaphore(0)
+    said = feed._client.on_connect_fail
+    assert said is not None
+
+    def count(client: Any, userdata: Any) -> None:
+        said(client, userdata)
+        tries.release()
+
+    feed._client.on_connect_fail = count
+    with caplog.at_level(logging.WARNING), feed:
+        assert tries.acquire(timeout=20)
+        assert tries.acquire(timeout=20)
+    assert caplog.text.count(f"no answer from 127.0.0.1:{stub.port}") == 1
+
+
 def test_a_broker_that_refuses_the_subscription_is_named_with_the_remedy(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -231,6 +256,9 @@ def test_a_file_that_cannot_be_made_is_said_at_the_start(tmp_path: Path) -> None
         ('file = "x"\nbroker = "h:1"', "belong to a topic"),
         ('topic = "x"\nbroker = "host"', "broker"),
         ('topic = "x"\nusername = "u"', "belong to a broker"),
+        ('topic = "x"\npassword = "p"', "belongs to a username"),
+        ('topic = "x"\nbroker = "h:0"', "does not lie in 1 to 65535"),
+        ('topic = "x"\nbroker = "h:65536"', "does not lie in 1 to 65535"),
         ('topic = "x"\ntopics = "u"', "topics"),
     ],
 )

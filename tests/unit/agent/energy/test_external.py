@@ -51,6 +51,15 @@ def test_a_line_that_is_still_being_written_is_read_next_time(tmp_path: Path) ->
     assert sensor.read_points()[0].power_mw == 15_000
 
 
+@pytest.mark.parametrize("before", ["90,1\n10", "10", "x" * 5000 + "\n10"])
+def test_half_a_line_at_the_beginning_is_not_taken_for_a_whole_one(
+    tmp_path: Path, before: str
+) -> None:
+    sensor, path = meter(tmp_path, before)
+    append(path, "1,2\n102,3\n")
+    assert [point.at_s for point in sensor.read_points()] == [101, 102]
+
+
 @pytest.mark.parametrize("line", ["102", "102,x", "102,nan", '{"t": 1}', "101,3", "100,3"])
 def test_junk_and_times_that_do_not_grow_are_refused(tmp_path: Path, line: str) -> None:
     sensor, path = meter(tmp_path)
@@ -87,8 +96,17 @@ def test_a_file_that_was_renamed_is_read_to_its_end_before_the_new_one(tmp_path:
     path.write_text("time,watts\n103,2\n")
     assert [point.at_s for point in sensor.read_points()] == [102, 103]
     append(path, "104,2\n")
-    assert [point.at_s for point in sensor.read_points()] == [104]
-    assert sensor.read_mj() == 6000
+    assert [(point.at_s, point.energy_mj) for point in sensor.read_points()] == [(104, 6000)]
+
+
+def test_between_the_renaming_and_the_new_file_nothing_is_missed(tmp_path: Path) -> None:
+    sensor, path = meter(tmp_path, "99,1\n")
+    append(path, "101,2\n")
+    path.rename(tmp_path / "meter.csv.1")
+    assert [point.at_s for point in sensor.read_points()] == [101]
+    assert sensor.read_points() == ()
+    path.write_text("102,2\n")
+    assert [point.at_s for point in sensor.read_points()] == [102]
 
 
 def test_to_start_is_to_begin_with_the_file_that_is_there_now(tmp_path: Path) -> None:

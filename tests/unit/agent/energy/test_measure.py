@@ -184,16 +184,49 @@ def test_a_power_that_does_not_move_is_below_resolution() -> None:
     assert energy.gross_mj.value == pytest.approx(10.0, rel=0.1)
 
 
-def test_a_meter_that_fell_silent_is_a_reason(tmp_path: Path) -> None:
+class Impatient(ExternalMeter):
+    """Ten lines a second are expected."""
+
+    def facts(self) -> SensorFacts:
+        return QUICK
+
+
+def test_a_meter_that_is_silent_is_a_reason_before_the_load_is_started(tmp_path: Path) -> None:
+    path = tmp_path / "meter.csv"
+    path.write_text("")
+    load = MadeLoad()
+    energy = measure_energy(Impatient(path), load, 1, SECONDS)
+    assert "do not cover anything: the sensor was silent" in str(energy.per_inference_mj.absent)
+    assert load.seconds == []
+
+
+def test_a_meter_that_falls_silent_in_mid_run_is_a_reason(tmp_path: Path) -> None:
     path = tmp_path / "meter.csv"
     path.write_text("")
 
-    class Impatient(ExternalMeter):
-        def facts(self) -> SensorFacts:
-            return QUICK
+    class SpeaksOnce(Impatient):
+        def start(self) -> None:
+            super().start()
+            path.write_text(f"{time.monotonic()},2\n")
 
-    energy = measure_energy(Impatient(path), MadeLoad(), 1, SECONDS)
-    assert "do not cover" in str(energy.per_inference_mj.absent)
+    energy = measure_energy(SpeaksOnce(path), MadeLoad(), 1, SECONDS)
+    assert re.search(r"samples \(\d.* do not cover", str(energy.per_inference_mj.absent))
+
+
+def test_the_first_window_waits_for_the_first_word_of_a_meter(tmp_path: Path) -> None:
+    path = tmp_path / "meter.csv"
+    path.write_text("")
+    looks = itertools.count(1)
+
+    class SpeaksLate(Impatient):
+        def read_points(self) -> tuple[Point, ...]:
+            if next(looks) == 3:
+                path.write_text(f"{time.monotonic()},2\n")
+            return super().read_points()
+
+    with Recording(SpeaksLate(path)) as recording:
+        recording.wait_for_first()
+        assert next(looks) > 3
 
 
 def test_a_meter_whose_files_were_renamed_since_it_was_opened_is_read_from_now_on(

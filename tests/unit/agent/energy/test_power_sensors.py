@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
 from pathlib import Path
 
 import pytest
@@ -292,21 +290,3 @@ def test_energy_is_the_trapezoid_of_power_also_between_two_calls() -> None:
     assert energies == [0.0, 4000.0, 6500.0]
     sensor.start()
     assert sensor.read_points()[0].energy_mj == 0.0
-
-
-def test_whoever_only_asks_for_energy_gets_a_sampler_and_its_failure() -> None:
-    has_failed = threading.Event()
-    count = itertools.count(1)
-
-    def read_mw() -> float:
-        if next(count) == 5:  # once only: what was missed between two calls stays missed
-            has_failed.set()
-            raise OSError(11, "Resource temporarily unavailable")
-        return 1000.0
-
-    sensor = Sampled(SensorFacts("x", "board"), read_mw)
-    sensor.read_mj()
-    assert has_failed.wait(10)
-    with pytest.raises(StorageError, match="temporarily unavailable"):
-        sensor.read_mj()
-    sensor.close()

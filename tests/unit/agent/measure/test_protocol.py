@@ -412,6 +412,38 @@ def test_energy_that_is_not_asked_for_takes_no_time(
     assert workers.starts() == "A"
 
 
+@pytest.mark.parametrize(
+    ("max_job_s", "incumbent", "is_taken"),
+    [(None, INCUMBENT, True), (1500.0, INCUMBENT, False), (1200.0, None, True)],
+)
+def test_windows_that_do_not_fit_into_the_job_cost_the_energy_and_not_the_job(
+    monkeypatch: pytest.MonkeyPatch,
+    workers: Workers,
+    max_job_s: float | None,
+    incumbent: Subject | None,
+    is_taken: bool,
+) -> None:
+    class Averaging(FakeSensor):
+        """As an INA3221 with 512 samples: a window takes 87 s, eleven of them a quarter of an hour."""
+
+        def facts(self) -> SensorFacts:
+            return SensorFacts("slow:0", "module", filter_s=3.4)
+
+    measured = Energy(per_inference_mj=known(1.5))
+    monkeypatch.setattr(protocol, "measure_energy", lambda *_arguments: measured)
+    monkeypatch.setattr(protocol, "find_sensor", lambda _root, _meter: Averaging())
+    changes = {"max_job_s": max_job_s, "spec": MeasureSpec(processes=1)}
+    result = run_job(a_job(JobKind.PROBE, incumbent=incumbent).model_copy(update=changes))
+    assert result.error_code is None
+    found = [row.energy for row in (result.measurement, result.incumbent) if row is not None]
+    assert len(found) == (1 if incumbent is None else 2)
+    for row in found:
+        assert (row.per_inference_mj.value == 1.5) is is_taken
+        if not is_taken:
+            assert "raise max_job_s under [measure]" in str(row.per_inference_mj.absent)
+            assert (row.source, row.scope) == ("slow:0", "module")
+
+
 def test_a_worker_that_dies_while_energy_is_measured_leaves_the_rest_measured(
     monkeypatch: pytest.MonkeyPatch, workers: Workers, bench: Bench
 ) -> None:
