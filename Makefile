@@ -20,7 +20,7 @@ JOBS   ?= 2
 export ORT_DISABLE_TELEMETRY = 1
 
 # Modules that decide and do no I/O: they are held to a higher coverage than the rest.
-PURE := protocol/trimtab_protocol/*,agent/trimtab_agent/window.py,agent/trimtab_agent/reconcile.py,agent/trimtab_agent/admission.py,agent/trimtab_agent/probe_verdict.py,agent/trimtab_agent/hook_rules.py,agent/trimtab_agent/in_use_verdict.py,agent/trimtab_agent/local/histogram.py,agent/trimtab_agent/records.py,agent/trimtab_agent/measure/statistics.py,agent/trimtab_agent/energy/windows.py,compressor/trimtab_compressor/search/*,compressor/trimtab_compressor/budgets.py,compressor/trimtab_compressor/verdicts.py,deploy/trimtab_deploy/engine/*
+PURE := protocol/trimtab_protocol/*,agent/trimtab_agent/window.py,agent/trimtab_agent/reconcile.py,agent/trimtab_agent/admission.py,agent/trimtab_agent/probe_verdict.py,agent/trimtab_agent/hook_rules.py,agent/trimtab_agent/in_use_verdict.py,agent/trimtab_agent/local/histogram.py,agent/trimtab_agent/local/holds.py,agent/trimtab_agent/records.py,agent/trimtab_agent/measure/statistics.py,agent/trimtab_agent/energy/windows.py,compressor/trimtab_compressor/search/*,compressor/trimtab_compressor/budgets.py,compressor/trimtab_compressor/verdicts.py,deploy/trimtab_deploy/engine/*
 
 .DELETE_ON_ERROR:
 .PHONY: demo test test-arm test-pythons check lint types layers pytest coverage bench-delivery bench-agent soak constraints clean

@@ -58,7 +58,8 @@ class Model:
     """The active model of a name.
 
     Args:
-        path: This very file; it never changes. It may be gone after two further versions.
+        path: This very file; it never changes. It may be gone when another version is committed, or
+            after this one was gone back from.
         stable_path: Leads to whatever is active when it is opened.
     """
 

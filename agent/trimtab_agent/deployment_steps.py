@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from trimtab_agent.hook_desk import HookDesk
 from trimtab_agent.hook_rules import HookCall, HookPoint
+from trimtab_agent.hooks import HookRunner
 from trimtab_agent.in_use_watch import InUseWatch
 from trimtab_agent.journal import Journal
 from trimtab_agent.measure.jobs import Job, JobKind, JobResult
@@ -93,26 +94,8 @@ class Steps:
         if active is None or active.ref != slot.ref:
             self._tools.store.activate(slot)
         moved = record.moved(E.ACTIVATED).moved(E.PROVEN)
-        self._save_swapped(name, self.with_hook_due(moved, HookPoint.AFTER_ACTIVATE))
-
-    def with_hook_due(self, record: DeploymentRecord, point: HookPoint) -> DeploymentRecord:
-        """The record, saying which hook has to be told; it lasts over a restart."""
-        due = point if self._tools.hooks.has(point) else None
-        return record.model_copy(update={"hook_due": due})
-
-    def start_check(self, slot: Slot, on_result: Callable[[JobResult], None]) -> None:
-        """Load the active file once more and run its golden vectors, in a child.
-
-        Raises:
-            StorageError: No child can be started now.
-        """
-        job = Job(
-            job_id=uuid.uuid4().hex,
-            kind=JobKind.CHECK,
-            subject=subject_of(slot.manifest, str(slot.model_path)),
-            settings=self._tools.settings,
-        )
-        self._tools.bench.run(job, on_result)
+        moved = with_hook_due(moved, HookPoint.AFTER_ACTIVATE, self._tools.hooks)
+        self._save_swapped(name, moved)
 
     def _move_on(self, name: str, record: DeploymentRecord) -> None:
         try:
@@ -232,7 +215,8 @@ class Steps:
             store.activate(slot)
         ends_at = self._tools.clock.now() + record.policy.probation_s
         moved = record.moved(E.ACTIVATED).model_copy(update={"probation_ends_at": ends_at})
-        self._save_swapped(name, self.with_hook_due(moved, HookPoint.AFTER_ACTIVATE))
+        moved = with_hook_due(moved, HookPoint.AFTER_ACTIVATE, self._tools.hooks)
+        self._save_swapped(name, moved)
 
     def _save_swapped(self, name: str, record: DeploymentRecord) -> None:
         """The link is swapped: a journal that the disk refuses now is written at a later turn.
@@ -243,6 +227,13 @@ class Steps:
             self._journal.save(name, record)
         except StorageError as error:
             log.error("%s: active, and not written down yet: %s", name, error)
+
+
+def with_hook_due(
+    record: DeploymentRecord, point: HookPoint, hooks: HookRunner
+) -> DeploymentRecord:
+    """The record, saying which hook has to be told; it lasts over a restart."""
+    return record.model_copy(update={"hook_due": point if hooks.has(point) else None})
 
 
 def hook_call(name: str, record: DeploymentRecord, point: HookPoint, slot: Slot | None) -> HookCall:

@@ -1,27 +1,24 @@
 """All deployments of a device: which one is begun, gone on with, ended or resumed.
 
-What one deployment does between its beginning and its end is in `deployment_steps`. Here it is
-decided what is begun (by `reconcile`), and every ending has its one place:
-
-    fail         it never was active: nothing to repair
-    roll back    it is or may be active: `active` swings back to `last_good`, one rename
-    commit       its probation is over and it was checked once more
+What one deployment does between its beginning and its end is in `deployment_steps`, how its probation
+goes in `deployment_probation`, and how it ends in `deployment_endings`. Here it is decided what is
+begun (by `reconcile`).
 """
 
 from __future__ import annotations
 
 import logging
 
-from trimtab_agent.deployment_steps import HEAVY_STATES, Steps, hook_call
+from trimtab_agent.deployment_endings import Endings
+from trimtab_agent.deployment_probation import Probation
+from trimtab_agent.deployment_steps import HEAVY_STATES, Steps
 from trimtab_agent.healing import heal_links
-from trimtab_agent.hook_desk import Answer, HookDesk
-from trimtab_agent.hook_rules import HookPoint, HookResult
+from trimtab_agent.hook_desk import HookDesk
+from trimtab_agent.hook_rules import HookResult
 from trimtab_agent.in_use_watch import InUseWatch
 from trimtab_agent.journal import Journal
-from trimtab_agent.measure.jobs import JobResult
 from trimtab_agent.reconcile import Step, reconcile
 from trimtab_agent.records import DeploymentRecord
-from trimtab_agent.store import Slot
 from trimtab_agent.tools import Tools
 from trimtab_protocol.errors import (
     ErrorCode,
@@ -29,7 +26,6 @@ from trimtab_protocol.errors import (
     RejectedError,
     StorageError,
     TrimtabError,
-    error_from_code,
 )
 from trimtab_protocol.lifecycle import (
     DeploymentEvent,
@@ -58,14 +54,17 @@ class Deployments:
     def __init__(self, tools: Tools, journal: Journal, max_payload_cache_bytes: int) -> None:
         self._tools = tools
         self._journal = journal
-        self._max_payload_cache_bytes = max_payload_cache_bytes
         self._desired: dict[str, DesiredModel] = {}
         self._held: set[str] = set()
         self._unreconciled: dict[str, str] = {}  # model name -> why it could not be taken up yet
-        self._gone_back: dict[str, TrimtabError] = {}  # swapped back and not written down yet: why
+        self._refused: dict[str, str] = {}  # model name -> why the disk kept it from going on
         self._desk = HookDesk(tools.hooks, tools.clock.monotonic_s)
-        self._watch = InUseWatch(tools, journal)
-        self._steps = Steps(tools, journal, self._fail, self._desk, self._watch)
+        watch = InUseWatch(tools, journal)
+        self._endings = Endings(
+            tools, journal, self._desk, self._take_up_waiting, max_payload_cache_bytes
+        )
+        self._steps = Steps(tools, journal, self._endings.fail, self._desk, watch)
+        self._probation = Probation(tools, journal, watch, self._endings)
 
     def resume(self) -> None:
         """After a start: read the journals, heal the links, count starts of what was running."""
@@ -90,20 +89,14 @@ class Deployments:
         self._desk.work()
         self._notice_holds()
         for name in self._journal.names():
-            if self._is_given_up(name):
-                continue
-            record = self._journal.newest(name)
-            if record is None:
-                continue
-            if name in self._gone_back:
-                self._roll_back(name, self._gone_back[name])
-            elif record.hook_due is not None:
-                self._ask_due_hook(name, record)
-            elif self._is_heavy(name, record) and self._tools.bench.owner is None:
-                self._tools.bench.claim(name)
-                self._steps.do(name)
-            elif record.state is S.PROBATION:
-                self._watch_probation(name, record)
+            try:
+                self._go_on(name)
+            except StorageError as error:  # the next turn tries again, and nobody else waits for it
+                if error.message != self._refused.get(name):
+                    log.error("%s: waits for the disk: %s", name, error)
+                self._refused[name] = error.message
+            else:
+                self._refused.pop(name, None)
 
     def has_heavy_work(self) -> bool:
         """Whether a deployment waits for the bench; trials give way."""
@@ -113,6 +106,20 @@ class Deployments:
     def on_hook_finished(self, result: HookResult) -> None:
         """A hook ended; whoever waits for its answer asks again at this turn."""
         self._desk.on_finished(result)
+
+    def _go_on(self, name: str) -> None:
+        if self._probation.is_given_up(name):
+            return
+        record = self._journal.newest(name)
+        if record is None:
+            return
+        if record.hook_due is not None:
+            self._ask_due_hook(name, record)
+        elif self._is_heavy(name, record) and self._tools.bench.owner is None:
+            self._tools.bench.claim(name)
+            self._steps.do(name)
+        elif record.state is S.PROBATION:
+            self._probation.go_on(name, record)
 
     def _is_heavy(self, name: str, record: DeploymentRecord) -> bool:
         """Whether it could go on if it had the bench."""
@@ -131,18 +138,30 @@ class Deployments:
 
     def _take_up_unreconciled(self) -> None:
         """A name whose journal the disk refuses now must neither be lost nor keep others waiting."""
-        for name, known_reason in list(self._unreconciled.items()):
-            try:
-                if name in self._desired:
-                    self._reconcile(name)
-                else:
-                    self._cancel(name)
-            except StorageError as error:
-                if error.message != known_reason:
-                    log.error("%s: not taken up yet: %s", name, error)
-                self._unreconciled[name] = error.message
+        for name in list(self._unreconciled):
+            self._take_up(name)
+
+    def _take_up(self, name: str) -> None:
+        try:
+            if name in self._desired:
+                self._reconcile(name)
             else:
-                self._unreconciled.pop(name, None)
+                self._cancel(name)
+        except StorageError as error:
+            if error.message != self._unreconciled.get(name):
+                log.error("%s: not taken up yet: %s", name, error)
+            self._unreconciled[name] = error.message
+        else:
+            self._unreconciled.pop(name, None)
+
+    def _take_up_waiting(self, name: str) -> None:
+        """A desire that came while nothing could interrupt is looked at again."""
+        wanted = self._desired.get(name)
+        if (
+            wanted is not None
+            and wanted.deployment_id != self._journal.deployment(name).deployment_id
+        ):
+            self._take_up(name)
 
     def _cancel(self, name: str) -> None:
         """A deployment that is no longer desired ends; what was committed stays. [P-4.9]"""
@@ -153,7 +172,7 @@ class Deployments:
             self._supersede(name, "no longer desired")
         else:
             reason = RejectedError("no longer desired", code=ErrorCode.REJECTED_SUPERSEDED)
-            self._roll_back(name, reason, next_desire=False)
+            self._endings.roll_back(name, reason, next_desire=False)
 
     def _reconcile(self, name: str) -> None:
         wanted = self._desired[name]
@@ -166,7 +185,7 @@ class Deployments:
             reason = RejectedError(
                 "the control plane went back", code=ErrorCode.REJECTED_SUPERSEDED
             )
-            self._roll_back(name, reason, next_desire=False)
+            self._endings.roll_back(name, reason, next_desire=False)
         elif decision.is_superseding:
             self._supersede(name, f"superseded by {wanted.deployment_id}")
         record = DeploymentRecord(
@@ -194,142 +213,21 @@ class Deployments:
         try:
             self._steps.restore(name, record)
         except TrimtabError as error:
-            self._fail(name, error)
+            self._endings.fail(name, error)
 
     # Hooks
 
     def _ask_due_hook(self, name: str, record: DeploymentRecord) -> None:
         """Only a no in probation has a consequence; what is final stays so."""
-        answer = self._ask_hook(name, record)
+        answer = self._endings.ask_due_hook(name, record)
         if answer is None:
             return
         if answer.error is not None and record.state is S.PROBATION:
-            self._roll_back(name, answer.error)
+            self._endings.roll_back(name, answer.error)
             return
         if answer.error is not None:
             log.warning("%s: %s; nothing follows from it", name, answer.error)
         self._journal.save(name, record.model_copy(update={"hook_due": None}))
-
-    def _ask_hook(self, name: str, record: DeploymentRecord) -> Answer | None:
-        point = record.hook_due
-        if point is None:
-            return None
-        return self._desk.ask(hook_call(name, record, point, self._active_if_readable(name)))
-
-    # Probation
-
-    def _is_given_up(self, name: str) -> bool:
-        """Go back at once, whatever else is under way, if the applications say so."""
-        record = self._journal.newest(name)
-        if record is None or record.state is not S.PROBATION:
-            return False
-        is_begun = record.error_code is not None
-        error = record.reason() if is_begun else self._watch.look(name, record).error
-        if error is None:
-            return False
-        try:
-            self._roll_back(name, error)
-        except StorageError as refusal:  # the next turn tries again, and nobody else waits for it
-            if not is_begun:
-                log.error("%s: not back yet: %s", name, refusal)
-        return True
-
-    def _watch_probation(self, name: str, record: DeploymentRecord) -> None:
-        """When the time is over and everybody was heard, check the active file once more."""
-        now = self._tools.clock.now()
-        ends_at = record.probation_ends_at if record.probation_ends_at is not None else now
-        # A clock that jumped back must not keep a deployment in probation for ever.
-        is_waiting = now < ends_at <= now + record.policy.probation_s
-        if is_waiting or self._tools.bench.owner is not None:
-            return
-        if self._watch.look(name, record).is_open:
-            return
-        try:
-            slot = self._journal.slot(record)
-        except StorageError as error:
-            self._fail(name, error)
-            return
-        self._tools.bench.claim(name)
-        try:
-            self._steps.start_check(slot, lambda result: self._end_probation(name, result))
-        except StorageError as error:  # says nothing about the model: tried again at a later turn
-            self._tools.bench.release(name)
-            log.error("%s: the check at the end of probation waits: %s", name, error)
-
-    def _end_probation(self, name: str, result: JobResult) -> None:
-        self._tools.bench.release(name)
-        if result.error_code is not None:
-            self._roll_back(name, error_from_code(result.error_code, result.detail))
-            return
-        if self._is_given_up(name):
-            return
-        record = self._journal.deployment(name)
-        active = self._active_if_readable(name)
-        if active is None or active.ref != record.artifact:  # a cut, and going back was not written
-            reason = f"{record.artifact} is in probation and not active any more"
-            self._roll_back(name, StorageError(reason, code=ErrorCode.STORAGE_CORRUPT))
-            return
-        if record.artifact is not None:
-            self._journal.raise_highest_version(name, record.artifact.version)
-        self._journal.save(name, record.moved(E.PROVEN))
-        self._tools.store.collect_slots(name)
-        in_flight = self._journal.in_flight_sha256()
-        self._tools.store.collect_payloads(self._max_payload_cache_bytes, in_flight)
-        self._take_up_waiting(name)
-
-    # Endings
-
-    def _fail(self, name: str, error: TrimtabError) -> None:
-        """End a deployment that is not active; one that is goes back."""
-        record = self._journal.deployment(name)
-        self._tools.bench.release(name)
-        if record.state in (S.ACTIVATING, S.PROBATION):
-            self._roll_back(name, error)
-            return
-        if is_final(record.state):
-            return
-        what = record.artifact or record.deployment_id
-        log.warning("%s: %s refused: [%s] %s", name, what, error.code.value, error)
-        self._journal.save(name, record.moved(E.FAIL, error))
-        slot = self._tools.store.find_slot(record.artifact) if record.artifact else None
-        if slot is not None:
-            self._tools.store.remove_slot(slot)
-        self._take_up_waiting(name)
-
-    def _roll_back(self, name: str, error: TrimtabError, *, next_desire: bool = True) -> None:
-        """End a deployment by going back, unless its artifact never became active.
-
-        The reason is written down first: after a kill in between, nothing else would keep what is
-        active no more from being committed.
-        """
-        before = self._journal.deployment(name)
-        record = before
-        if before.state is S.PROBATION:  # what is still activating may yet get there
-            record = self._journal.note(name, before.because(error))
-        self._tools.bench.release(name)
-        active = self._active_if_readable(name)
-        if active is None or active.ref == record.artifact:
-            active = self._tools.store.restore_last_good(name)
-            self._gone_back[name] = error
-        back = active.ref if active is not None else "no model"
-        if before.error_code is None:
-            log.warning("%s: back to %s: [%s] %s", name, back, error.code.value, error)
-        moved = record.moved(E.ROLL_BACK, error)
-        moved = self._steps.with_hook_due(moved, HookPoint.AFTER_ROLLBACK)
-        self._journal.save(name, moved)
-        self._gone_back.pop(name, None)
-        self._ask_hook(name, moved)  # now, for the next desire takes the place of this record
-        if next_desire:
-            self._take_up_waiting(name)
-
-    def _take_up_waiting(self, name: str) -> None:
-        """A desire that came while nothing could interrupt is looked at again."""
-        wanted = self._desired.get(name)
-        if (
-            wanted is not None
-            and wanted.deployment_id != self._journal.deployment(name).deployment_id
-        ):
-            self._reconcile(name)
 
     # After a start
 
@@ -337,16 +235,10 @@ class Deployments:
         if is_final(record.state):
             self._journal.report(name, record)
             return
-        if record.state is S.PROBATION and record.error_code is not None:
+        if record.reason() is not None:
             return  # it was going back; `work` goes on with that
         record = record.model_copy(update={"starts": record.starts + 1})
         self._journal.save(name, record)
         if record.starts >= record.policy.max_starts and record.state in (S.PROBING, S.PROBATION):
             reason = f"{record.starts} starts of the agent while {record.state.value}"
-            self._fail(name, ModelError(reason, code=ErrorCode.MODEL_CRASH))
-
-    def _active_if_readable(self, name: str) -> Slot | None:
-        try:
-            return self._tools.store.active(name)
-        except StorageError:
-            return None
+            self._endings.fail(name, ModelError(reason, code=ErrorCode.MODEL_CRASH))

@@ -26,6 +26,7 @@ from typing import IO, Protocol
 from trimtab_agent.disk import storage_errors
 from trimtab_agent.hook_rules import HookCall, HookPoint, HookResult, Verdict, judge_exit
 from trimtab_agent.processes import kill_group
+from trimtab_protocol.errors import StorageError
 
 MAX_OUTPUT_BYTES = 10 * 1024
 DRAIN_S = 1.0
@@ -39,7 +40,11 @@ class HookRunner(Protocol):
         """Whether there is a hook for this point now."""
 
     def start(self, call: HookCall) -> None:
-        """Begin; its HookResult comes later."""
+        """Begin; its HookResult comes later.
+
+        Raises:
+            StorageError: No process is to be had.
+        """
 
 
 class NoHooks:
@@ -50,8 +55,8 @@ class NoHooks:
         return False
 
     def start(self, call: HookCall) -> None:
-        """Never called."""
-        raise NotImplementedError(call)
+        """There is nothing to start."""
+        raise StorageError(f"this device has no hook {call.point.value}")
 
 
 class ProcessHooks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from trimtab_agent.config import LocalSettings
@@ -11,6 +12,9 @@ from trimtab_agent.local.routes import Routes
 from trimtab_agent.local.server import LocalServer
 from trimtab_agent.local.views import ModelView, read_views
 from trimtab_agent.store import Store
+from trimtab_protocol.errors import StorageError
+
+log = logging.getLogger(__name__)
 
 
 class LocalApi:
@@ -41,7 +45,10 @@ class LocalApi:
         Raises:
             ConfigError: The socket cannot be made.
         """
-        self.publish()
+        try:
+            self.publish()
+        except StorageError as error:  # shown at the first turn at which it can be read
+            log.error("applications see no model yet: %s", error)
         mode = int(self._settings.mode, 8)
         routes = Routes(self._board, self._settings.max_hold_minutes * 60)
         self._server = LocalServer(self._path, mode, self._settings.group, routes)
@@ -51,12 +58,12 @@ class LocalApi:
         """Show what changed since the last time; cheap if nothing did.
 
         Raises:
-            StorageError: A manifest cannot be read; the last state stays shown.
+            StorageError: A manifest cannot be read; the last state stays shown until it can.
         """
         revision = self._journal.revision
         if revision != self._published_revision:
-            self._published_revision = revision
             self._views = read_views(self._store, self._journal)
+            self._published_revision = revision
         self._board.publish(self._views)
 
     def close(self) -> None:

@@ -4,9 +4,7 @@ The decision thread publishes views and asks about holds and use; the threads of
 and write holds and use. Nothing here touches the disk or waits for it. Rules:
 
     1. A change number says "look again", nothing more; it differs after a restart of the agent.
-    2. A hold ends by itself. Holds that follow each other without a pause end together, at the
-       longest time allowed after the first began; then the name rests, so that an application that
-       renews for ever cannot keep a device on an old model for ever.
+    2. A hold ends by itself, and a series of holds ends too, see `holds`.
     3. Who was told that it holds a name sees no swap before that ends: while one is under way nobody
        can hold.
     4. What applications say is kept for files that the name still has, and forgotten at a restart.
@@ -21,13 +19,10 @@ from dataclasses import dataclass, field
 
 from trimtab_agent.in_use import Use
 from trimtab_agent.local.histogram import Histogram
+from trimtab_agent.local.holds import Holds
 from trimtab_agent.local.views import ModelView
 from trimtab_protocol.errors import ErrorCode, ProtocolError, TransientError
 
-REST_S = 60.0
-"""After the longest hold the name cannot be held for this long: an update goes through."""
-
-MAX_HOLDERS = 16
 MAX_APPLICATIONS = 16
 MAX_WAITERS = 16
 """Fewer than the connections: whoever waits must not keep heartbeats out."""
@@ -74,15 +69,6 @@ class _Said:
         )
 
 
-@dataclass
-class _Holds:
-    """The holds of one name: an end for each holder."""
-
-    began_at_s: float
-    ends_at_s: dict[str, float] = field(default_factory=dict)
-    rests_until_s: float = 0.0
-
-
 class Board:
     """See the module. Implements `InUse`.
 
@@ -102,7 +88,7 @@ class Board:
         self._waiters = 0
         self._views: dict[str, ModelView] = {}
         self._said: dict[tuple[str, str], dict[str, _Said]] = {}
-        self._holds: dict[str, _Holds] = {}
+        self._holds: dict[str, Holds] = {}
         self._swapping: set[str] = set()
 
     # For the decision thread
@@ -212,22 +198,8 @@ class Board:
                     f"{name} is being updated at this moment: ask again in a second",
                     code=ErrorCode.TRANSIENT_BUSY,
                 )
-            now_s = self._monotonic_s()
-            holds = self._current_holds(name, now_s)
-            if now_s < holds.rests_until_s:
-                raise TransientError(
-                    f"{name} was held for {self._max_hold_s:.0f} s and may be held again in "
-                    f"{holds.rests_until_s - now_s:.0f} s: an update goes first",
-                    code=ErrorCode.TRANSIENT_BUSY,
-                )
-            if len(holds.ends_at_s) >= MAX_HOLDERS and holder not in holds.ends_at_s:
-                raise TransientError(
-                    f"{name} has {MAX_HOLDERS} holders, which is the most: release one",
-                    code=ErrorCode.TRANSIENT_BUSY,
-                )
-            end_s = min(now_s + duration_s, holds.began_at_s + self._max_hold_s)
-            holds.ends_at_s[holder] = end_s
-            return end_s - now_s
+            holds = self._holds.setdefault(name, Holds(name, self._max_hold_s))
+            return holds.hold(holder, duration_s, self._monotonic_s())
 
     def release(self, name: str, holder: str) -> None:
         """End a hold, if there is one.
@@ -238,7 +210,7 @@ class Board:
         with self._changed:
             self._view(name)
             if name in self._holds:
-                self._current_holds(name, self._monotonic_s()).ends_at_s.pop(holder, None)
+                self._holds[name].release(holder, self._monotonic_s())
 
     def started(self, name: str, sha256: str, application: str) -> bool:
         """An application loaded a file.
@@ -278,8 +250,7 @@ class Board:
 
     def _held_until_s(self, name: str) -> float | None:
         holds = self._holds.get(name)
-        end_s = max(holds.ends_at_s.values(), default=0.0) if holds is not None else 0.0
-        return end_s if end_s > self._monotonic_s() else None
+        return holds.until_s(self._monotonic_s()) if holds is not None else None
 
     def _view(self, name: str) -> ModelView:
         view = self._views.get(name)
@@ -309,15 +280,3 @@ class Board:
     def _is_active(self, name: str, sha256: str) -> bool:
         active = self._view(name).active
         return active is not None and active.sha256 == sha256
-
-    def _current_holds(self, name: str, now_s: float) -> _Holds:
-        """The holds that still stand; a new series begins where none does."""
-        holds = self._holds.setdefault(name, _Holds(now_s))
-        ends_at_s = holds.ends_at_s
-        is_over = bool(ends_at_s) and max(ends_at_s.values()) <= now_s
-        if is_over and max(ends_at_s.values()) >= holds.began_at_s + self._max_hold_s:
-            holds.rests_until_s = max(ends_at_s.values()) + REST_S
-        holds.ends_at_s = {who: end_s for who, end_s in ends_at_s.items() if end_s > now_s}
-        if not holds.ends_at_s:
-            holds.began_at_s = now_s
-        return holds

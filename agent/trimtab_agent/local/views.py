@@ -15,8 +15,8 @@ class ActiveModel(WireModel):
 
     Args:
         path: The stable path: it leads to whatever is active when it is opened.
-        slot_path: This very file. It never changes, and is there at least until a later version
-            is committed.
+        slot_path: This very file. It never changes, and is there at least until another version
+            is committed, or this one was gone back from.
     """
 
     artifact: str

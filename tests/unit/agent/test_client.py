@@ -108,8 +108,9 @@ def test_two_blocks_hold_by_themselves(agent: Agent, client: Client) -> None:
 
 
 def test_an_agent_that_went_away_within_a_hold_is_no_error(agent: Agent, client: Client) -> None:
-    with client.hold("digits", minutes=2):
+    with client.hold("digits", minutes=2) as held_s:
         agent.stop()
+    assert held_s == 120
 
 
 def test_what_an_application_says_arrives_under_its_name(agent: Agent, client: Client) -> None:

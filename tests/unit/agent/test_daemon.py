@@ -500,6 +500,35 @@ def test_applications_are_answered_from_the_start_to_the_end_and_see_every_chang
     assert not socket.exists()
 
 
+def test_a_manifest_that_cannot_be_read_ends_no_agent_and_is_shown_when_it_can(
+    tmp_path: Path,
+) -> None:
+    device = Device(tmp_path / "state")
+    device.rig.desire(*make_artifact("digits", 1, CONTENT, chunk_bytes=CHUNK))
+    device.rig.settle()
+    manifest = device.rig.root / "models" / "digits" / "active" / "manifest.json"
+    text = manifest.read_text()
+    manifest.write_text("{")
+
+    def refuse(_step: str, _path: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    device.rig.tools.disk._observe = refuse  # nor can the damaged model be taken away
+    socket = tmp_path / "api.sock"
+    device.daemon = device.make_with_socket(socket)
+    device.rig.board.publish({})
+    seen: list[list[str]] = []
+
+    def look() -> None:
+        seen.append(list(Client(socket).models()))
+
+    def mend() -> None:
+        manifest.write_text(text)
+
+    device.run(look, mend, look)
+    assert seen == [[], ["digits"]]
+
+
 def test_what_a_hook_said_reaches_the_deployment_that_waits_for_it(tmp_path: Path) -> None:
     device = Device(tmp_path)
     device.rig.hooks.says = {HookPoint.BEFORE_ACTIVATE: [Verdict.ABORT]}

@@ -210,6 +210,30 @@ def test_a_disk_that_fills_up_right_after_the_swap_does_not_swap_to_and_fro(
     assert str(rig.active()) == f"digits@{version}"
 
 
+@pytest.mark.parametrize(("step", "where"), [("remove", "/slots/"), ("write", "/records/")])
+def test_a_desire_that_waited_is_taken_up_although_the_disk_refused_when_its_time_came(
+    rig: AgentRig, step: str, where: str
+) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.settle()
+    rig.desire(*artifact(3, NEW + b"more"))
+    rig.run_until(DeploymentState.PROBATION)
+    rig.desire(*artifact(4, NEW + b"most"))
+    refused: list[str] = []
+
+    def refuse(found_step: str, path: Path) -> None:
+        is_proven = rig.state() is DeploymentState.COMMITTED
+        if is_proven and found_step == step and where in str(path) and len(refused) < 5:
+            refused.append(path.name)
+            raise OSError(28, "No space left on device")
+
+    rig.tools.disk._observe = refuse
+    turn_through(rig, 60)
+    assert refused
+    rig.settle()
+    assert (rig.state(), str(rig.active())) == (DeploymentState.COMMITTED, "digits@4")
+
+
 def test_a_part_that_cannot_be_made_durable_ends_the_deployment(
     rig: AgentRig, disk: FullDisk
 ) -> None:
@@ -306,6 +330,56 @@ def test_one_model_that_the_disk_refuses_does_not_keep_another_from_being_taken_
     disk.refused = ()
     turn_through(rig, 60)
     assert str(rig.active("digits")) == "digits@2"
+
+
+@pytest.mark.parametrize("state", [DeploymentState.FETCHING, DeploymentState.PROBING])
+def test_one_model_that_the_disk_keeps_from_going_on_keeps_no_other_waiting(
+    rig: AgentRig, disk: FullDisk, state: DeploymentState, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.desire(*artifact(2, NEW))
+    rig.run_until(state)
+    disk.refused = (("write", "/records/.digits"),)
+    signed, payload = make_artifact("letters", 1, OLD, chunk_bytes=CHUNK)
+    rig.desire(signed, payload, name="letters")
+    turn_through(rig, 60)
+    assert disk.refusals > 10
+    assert rig.state("letters") is DeploymentState.COMMITTED
+    assert sum("waits for the disk" in message for message in caplog.messages) <= 1, "said once"
+    disk.refused = ()
+    rig.settle()
+    assert (rig.state(), str(rig.active())) == (DeploymentState.COMMITTED, "digits@2")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_swap_that_was_swung_back_stays_so_although_that_could_not_be_written(
+    rig: AgentRig, is_restarted: bool
+) -> None:
+    """The swap cannot be synced; then its journal is refused, after a restart that of the ending."""
+    rig.desire(*artifact(2, NEW))
+    swaps: list[str] = []
+    journals_left = 1 if is_restarted else 0
+
+    def refuse(step: str, path: Path) -> None:
+        nonlocal journals_left
+        if (step, path.name) == ("rename", "active"):
+            swaps.append(path.name)
+        is_first_sync = len(swaps) == 1 and (step, path.name) == ("fsync_folder", "digits")
+        is_journal = len(swaps) > 1 and (step, path.name) == ("rename", "digits.json")
+        if is_first_sync or (is_journal and journals_left < 1):
+            raise OSError(28, "No space left on device")
+        journals_left -= is_journal
+
+    rig.tools.disk._observe = refuse
+    turn_through(rig, 60)
+    assert str(rig.active()) == "digits@1"
+    assert rig.state() is DeploymentState.ACTIVATING
+    rig.tools.disk._observe = lambda _step, _path: None
+    if is_restarted:
+        rig.start()
+    rig.settle()
+    assert (rig.state(), rig.error_code()) == (DeploymentState.ROLLED_BACK, ErrorCode.STORAGE_WRITE)
+    assert str(rig.active()) == "digits@1"
+    assert len(swaps) == 2, "there and back, and not to and fro"
 
 
 def test_a_slot_that_vanished_in_probation_gives_way_to_the_last_good_one(rig: AgentRig) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from trimtab_agent.hook_rules import HookCall, HookPoint, HookResult, Verdict, judge_exit
 from trimtab_agent.hooks import MAX_OUTPUT_BYTES, NoHooks, ProcessHooks
+from trimtab_protocol.errors import StorageError
 
 CALL = HookCall(HookPoint.BEFORE_ACTIVATE, "d1", "digits", "digits@2", "/store/model.onnx")
 
@@ -115,6 +116,8 @@ def test_a_point_without_a_file_has_no_hook(tmp_path: Path) -> None:
     assert hooks.has(HookPoint.BEFORE_ACTIVATE)
     assert not hooks.has(HookPoint.AFTER_ACTIVATE)
     assert not NoHooks().has(HookPoint.BEFORE_ACTIVATE)
+    with pytest.raises(StorageError, match="no hook before-activate"):
+        NoHooks().start(CALL)
 
 
 AGENT = """

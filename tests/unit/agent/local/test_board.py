@@ -11,13 +11,8 @@ from support.agent_rig import SimulatedClock
 from support.local_views import SHA, a_view
 from trimtab_agent.in_use import NobodyAsks, Use
 from trimtab_agent.local import board as board_module
-from trimtab_agent.local.board import (
-    LATENCIES_FOR_S,
-    MAX_APPLICATIONS,
-    MAX_HOLDERS,
-    REST_S,
-    Board,
-)
+from trimtab_agent.local.board import LATENCIES_FOR_S, MAX_APPLICATIONS, Board
+from trimtab_agent.local.holds import MAX_HOLDERS, PAUSE_S, REST_S
 from trimtab_protocol.errors import ErrorCode, ProtocolError, TransientError
 from trimtab_protocol.lifecycle import DeploymentState
 
@@ -76,6 +71,57 @@ def test_a_hold_with_a_pause_before_it_may_be_as_long_as_the_first(
     board.hold("digits", "camera", 1800)
     clock.pass_time(1801)
     assert board.hold("digits", "camera", HOUR_S) == HOUR_S
+
+
+@pytest.mark.parametrize("pause_s", [0.001, PAUSE_S - 0.1])
+def test_who_lets_go_only_to_hold_again_at_once_does_not_begin_anew(
+    board: Board, clock: SimulatedClock, pause_s: float
+) -> None:
+    began_s = clock.now()
+    while clock.now() < began_s + HOUR_S - 600:
+        assert board.hold("digits", "camera", 300) == 300
+        clock.pass_time(100)
+        board.release("digits", "camera")
+        clock.pass_time(pause_s)
+    assert board.hold("digits", "camera", HOUR_S) == pytest.approx(began_s + HOUR_S - clock.now())
+    clock.pass_time(began_s + HOUR_S - clock.now() - pause_s / 2)
+    board.release("digits", "camera")
+    clock.pass_time(pause_s)
+    for _ in range(2):
+        with pytest.raises(TransientError, match="an update goes first"):
+            board.hold("digits", "camera", 1)
+    clock.pass_time(REST_S)
+    assert board.hold("digits", "camera", 600) == 600
+
+
+def test_after_a_pause_that_an_update_can_use_a_hold_begins_anew(
+    board: Board, clock: SimulatedClock
+) -> None:
+    board.hold("digits", "camera", HOUR_S)
+    clock.pass_time(HOUR_S - 10)
+    board.release("digits", "camera")
+    clock.pass_time(PAUSE_S)
+    assert board.hold("digits", "lamp", HOUR_S) == HOUR_S
+
+
+def test_after_the_longest_hold_the_name_rests_although_nobody_asked_at_once(
+    board: Board, clock: SimulatedClock
+) -> None:
+    board.hold("digits", "camera", HOUR_S)
+    clock.pass_time(HOUR_S + REST_S - 1)
+    with pytest.raises(TransientError, match="again in 1 s"):
+        board.hold("digits", "camera", 600)
+    clock.pass_time(1)
+    assert board.hold("digits", "camera", 600) == 600
+
+
+def test_a_series_that_others_go_on_with_is_not_over(board: Board, clock: SimulatedClock) -> None:
+    board.hold("digits", "camera", 600)
+    board.hold("digits", "lamp", 1800)
+    clock.pass_time(100)
+    board.release("digits", "camera")
+    clock.pass_time(PAUSE_S)
+    assert board.hold("digits", "camera", HOUR_S) == HOUR_S - 100 - PAUSE_S
 
 
 def test_holders_are_bounded(board: Board) -> None:
