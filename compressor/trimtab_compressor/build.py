@@ -1,4 +1,4 @@
-"""Build candidates: network passes, export, file pass, evaluation. Each step is cached by content.
+"""Build candidates: network passes, export, file passes, evaluation. Each step is cached by content.
 
 A step's key covers its spec, the key of the step before, the data, the task's source, the training
 settings and the versions of the tools, so recipes that share a beginning share its result, and a
@@ -7,15 +7,14 @@ second run computes nothing.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-from torch import nn
 
 from trimtab_compressor.arrays import digest_file, digest_key
 from trimtab_compressor.cache import Cache
@@ -23,21 +22,16 @@ from trimtab_compressor.checkpoint import load_checkpoint, save_checkpoint
 from trimtab_compressor.evaluate import evaluate, read_host_cpu
 from trimtab_compressor.export.table import EXPORTERS
 from trimtab_compressor.network import new_network
-from trimtab_compressor.passes.specs import Distill, FileSpec, PruneChannels, Spec, TorchSpec, Train
-from trimtab_compressor.passes.stage import FileStage, TorchStage
-from trimtab_compressor.passes.table import FILE_PASSES, PASSES
+from trimtab_compressor.passes.stage import FileStage, Findings, NetworkStage
+from trimtab_compressor.passes.table import FILE_PASSES, NETWORK_PASSES
 from trimtab_compressor.passes.training_loop import predict
 from trimtab_compressor.recipes import BASE_RECIPE, Choice, find_recipe
+from trimtab_compressor.specs.base import FileSpec, NetworkSpec, Spec
 from trimtab_compressor.task import Task
 from trimtab_compressor.threads import thread_count
 from trimtab_protocol.manifest import ModelFormat, PassRecord, Quality, Scalar
 
-ResultT = TypeVar("ResultT")
-
 AGREEMENT_SAMPLES = 512
-CODE_VERSION = 1
-"""Raise it when a pass changes what it computes."""
-
 TOOLS: dict[ModelFormat, tuple[str, ...]] = {
     ModelFormat.ONNX: ("torch", "torch-pruning", "onnx", "onnxruntime"),
     ModelFormat.TFLITE: (
@@ -124,11 +118,9 @@ class Builder:
 
     def _evaluated(self, choice: Choice) -> tuple[_Step, Quality]:
         recipe = find_recipe(choice.recipe)
-        network = self._network(recipe.torch_passes)
-        file_spec = recipe.file_passes[choice.format]
-        model_file = self._exported(network, choice.format)
-        if file_spec is not None:
-            model_file = self._quantized(model_file, file_spec, choice.format)
+        file_specs = recipe.file_passes[choice.format]
+        network = self._network(recipe.network_passes)
+        model_file = self._file(self._exported(network, choice.format), file_specs, choice.format)
         key = digest_key(
             {
                 "quality": model_file.key,
@@ -144,38 +136,34 @@ class Builder:
                 model_file.path,
                 self._task.test,
                 reference=predict(model, self._task.test.inputs[:AGREEMENT_SAMPLES]).numpy(),
-                is_quantized=file_spec is not None,
+                is_quantized=any(not spec.is_exact for spec in file_specs),
             )
             path.write_text(quality.model_dump_json())
 
         found = self._cache.get_or_make(key, ".quality.json", make)
         return model_file, Quality.model_validate_json(found.read_text())
 
-    def _network(self, specs: tuple[TorchSpec, ...]) -> _Step:
+    def _network(self, specs: tuple[NetworkSpec, ...]) -> _Step:
         """The checkpoint after these passes."""
-        key = self._network_key(specs)
+        spec, key = specs[-1], self._network_key(specs)
 
         def make(path: Path) -> None:
-            model, width = self._input_of(specs)
-            base = (
-                model
-                if len(specs) == 1
-                else load_checkpoint(self._task, self._network(specs[:1]).path)[0]
-            )
-            self._report(f"{specs[-1].pass_name} {_describe(specs[-1])}".rstrip())
-            stage = TorchStage(spec=specs[-1], task=self._task, model=model, base=base)
-            made = self._timed(key, lambda: PASSES[specs[-1].pass_name](stage))
-            save_checkpoint(made, width, path)
+            stage = self._network_stage(specs)
+            self._report(f"{spec.pass_name} {_describe(spec)}".rstrip())
+            started = time.monotonic()
+            made = NETWORK_PASSES[spec.pass_name](stage)
+            self._note(key, started, made.findings)
+            save_checkpoint(made.module, made.width, path)
 
         return _Step(key, self._cache.get_or_make(key, ".pt", make))
 
-    def _input_of(self, specs: tuple[TorchSpec, ...]) -> tuple[nn.Module, float]:
-        last = specs[-1]
-        if isinstance(last, Train):
-            return new_network(self._task, 1.0), 1.0
+    def _network_stage(self, specs: tuple[NetworkSpec, ...]) -> NetworkStage[NetworkSpec]:
+        if len(specs) == 1:
+            new = new_network(self._task, 1.0)
+            return NetworkStage(spec=specs[0], task=self._task, model=new, base=new)
         model, width = load_checkpoint(self._task, self._network(specs[:-1]).path)
-        is_new_student = isinstance(last, Distill) and last.width is not None
-        return model, last.width if is_new_student else width  # type: ignore[return-value, union-attr]
+        base, _ = load_checkpoint(self._task, self._network(specs[:1]).path)
+        return NetworkStage(spec=specs[-1], task=self._task, model=model, base=base, width=width)
 
     def _exported(self, network: _Step, model_format: ModelFormat) -> _Step:
         key = digest_key({"export": network.key, "tools": self.tools(model_format)})
@@ -187,7 +175,13 @@ class Builder:
 
         return _Step(key, self._cache.get_or_make(key, f".{model_format.value}", make))
 
-    def _quantized(self, source: _Step, spec: FileSpec, model_format: ModelFormat) -> _Step:
+    def _file(
+        self, exported: _Step, specs: tuple[FileSpec, ...], model_format: ModelFormat
+    ) -> _Step:
+        """The file after these passes."""
+        if not specs:
+            return exported
+        spec, source = specs[-1], self._file(exported, specs[:-1], model_format)
         key = self._file_key(source, spec)
 
         def make(path: Path) -> None:
@@ -195,16 +189,17 @@ class Builder:
             stage = FileStage(
                 spec=spec, source=source.path, target=path, calibration=self._task.calibration
             )
-            self._timed(key, lambda: FILE_PASSES[(spec.pass_name, model_format)](stage))
+            started = time.monotonic()
+            findings = FILE_PASSES[(spec.pass_name, model_format)](stage)
+            self._note(key, started, findings)
 
         return _Step(key, self._cache.get_or_make(key, f".{model_format.value}", make))
 
-    def _network_key(self, specs: tuple[TorchSpec, ...]) -> str:
+    def _network_key(self, specs: tuple[NetworkSpec, ...]) -> str:
         task = self._task
         return digest_key(
             {
-                "code": CODE_VERSION,
-                "passes": [[spec.pass_name, spec.parameters()] for spec in specs],
+                "passes": [[spec.pass_name, spec.revision, spec.parameters()] for spec in specs],
                 "training": asdict(task.training),
                 "source": task.source_sha256,
                 "data": [task.data_sha256["train"], task.data_sha256["train_labels"]],
@@ -216,40 +211,38 @@ class Builder:
     def _file_key(self, source: _Step, spec: FileSpec) -> str:
         return digest_key(
             {
-                "code": CODE_VERSION,
                 "source": source.key,
-                "pass": spec.pass_name,
+                "pass": [spec.pass_name, spec.revision],
                 "parameters": spec.parameters(),
                 "calibration": self._task.data_sha256["calibration"],
             }
         )
 
-    def _timed(self, key: str, work: Callable[[], ResultT]) -> ResultT:
-        started = time.monotonic()
-        result = work()
-        self._cache.path(key, ".seconds").write_text(f"{time.monotonic() - started:.3f}")
-        return result
+    def _note(self, key: str, started: float, findings: Findings) -> None:
+        """Keep beside a result what is not in it."""
+        note = {"seconds": round(time.monotonic() - started, 3), "findings": dict(findings)}
+        self._cache.path(key, ".note.json").write_text(json.dumps(note))
 
     def _records(self, choice: Choice) -> tuple[PassRecord, ...]:
         recipe = find_recipe(choice.recipe)
-        specs = recipe.torch_passes
+        specs, file_specs = recipe.network_passes, recipe.file_passes[choice.format]
         records = [
             self._record(specs[end], self._network_key(specs[: end + 1]))
             for end in range(len(specs))
         ]
-        file_spec = recipe.file_passes[choice.format]
-        if file_spec is not None:
-            exported = self._exported(self._network(specs), choice.format)
-            records.append(self._record(file_spec, self._file_key(exported, file_spec)))
+        source = self._exported(self._network(specs), choice.format)
+        for spec in file_specs:
+            records.append(self._record(spec, self._file_key(source, spec)))
+            source = self._file(source, (spec,), choice.format)
         return tuple(records)
 
     def _record(self, spec: Spec, key: str) -> PassRecord:
         parameters: dict[str, Scalar] = dict(spec.parameters())
-        if isinstance(spec, Train | PruneChannels | Distill):
+        if isinstance(spec, NetworkSpec):
             parameters |= asdict(self._task.training)
-        took = self._cache.path(key, ".seconds")
-        seconds = float(took.read_text()) if took.is_file() else None
-        return PassRecord(name=spec.pass_name, parameters=parameters, seconds=seconds)
+        path = self._cache.path(key, ".note.json")
+        note = json.loads(path.read_text()) if path.is_file() else {}
+        return PassRecord(name=spec.pass_name, parameters=parameters, **note)
 
 
 def _describe(spec: Spec) -> str:

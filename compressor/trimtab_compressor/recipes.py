@@ -1,6 +1,6 @@
 """RECIPES: what can be done to a model, from the gentlest to the strongest.
 
-A recipe is passes over the network, then at most one pass over the exported file. Its name decodes:
+A recipe is passes over the network, then passes over the exported file. Its name decodes:
 `prune50_static_w8a8` removes half of the channels, then quantizes weights and activations to 8 bits
 with calibrated ranges. The order of the table is the order in which a search tries them.
 """
@@ -11,15 +11,11 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trimtab_compressor.passes.specs import (
-    Distill,
-    FileSpec,
-    PruneChannels,
-    QuantizeDynamic,
-    QuantizeStatic,
-    TorchSpec,
-    Train,
-)
+from trimtab_compressor.specs.base import FileSpec, NetworkSpec
+from trimtab_compressor.specs.distillation import Distill
+from trimtab_compressor.specs.pruning import PruneChannels
+from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
+from trimtab_compressor.specs.training import Train
 from trimtab_protocol.errors import ConfigError, ErrorCode
 from trimtab_protocol.manifest import ModelFormat
 
@@ -34,68 +30,68 @@ class Recipe:
     Args:
         name: Decodable.
         summary: For people, one line.
-        torch_passes: Over the network, in order; the first is always `Train`.
-        file_passes: By format, the pass over the exported file, or None for none. The keys are the
-            formats that this recipe can make.
+        network_passes: Over the network, in order; the first is always `Train`.
+        file_passes: By format, the passes over the exported file, in order. The keys are the formats
+            that this recipe can make.
     """
 
     name: str
     summary: str
-    torch_passes: tuple[TorchSpec, ...]
-    file_passes: Mapping[ModelFormat, FileSpec | None]
+    network_passes: tuple[NetworkSpec, ...]
+    file_passes: Mapping[ModelFormat, tuple[FileSpec, ...]]
 
 
-_FLOAT: dict[ModelFormat, FileSpec | None] = {ONNX: None, TFLITE: None}
-_STATIC: dict[ModelFormat, FileSpec | None] = {
-    ONNX: QuantizeStatic(is_range_reduced=True),
-    TFLITE: QuantizeStatic(),
+_FLOAT: dict[ModelFormat, tuple[FileSpec, ...]] = {ONNX: (), TFLITE: ()}
+_STATIC: dict[ModelFormat, tuple[FileSpec, ...]] = {
+    ONNX: (QuantizeStatic(is_range_reduced=True),),
+    TFLITE: (QuantizeStatic(),),
 }
-_DYNAMIC: dict[ModelFormat, FileSpec | None] = {
-    ONNX: QuantizeDynamic(is_range_reduced=True),
-    TFLITE: QuantizeDynamic(),
+_DYNAMIC: dict[ModelFormat, tuple[FileSpec, ...]] = {
+    ONNX: (QuantizeDynamic(is_range_reduced=True),),
+    TFLITE: (QuantizeDynamic(),),
 }
 
 _ALL = (
     Recipe(
         name=BASE_RECIPE,
         summary="the base network, exported and nothing else",
-        torch_passes=(Train(),),
+        network_passes=(Train(),),
         file_passes=_FLOAT,
     ),
     Recipe(
         name="dynamic_w8",
         summary="int8 weights, activations quantized while running (ONNX: dense layers, 7 bits)",
-        torch_passes=(Train(),),
+        network_passes=(Train(),),
         file_passes=_DYNAMIC,
     ),
     Recipe(
         name="static_w8a8_asym",
         summary="int8, activations with a zero point (ONNX: weights kept to 7 bits of range)",
-        torch_passes=(Train(),),
+        network_passes=(Train(),),
         file_passes=_STATIC,
     ),
     Recipe(
         name="static_w8a8_sym",
         summary="int8, activations around zero; for ARM, slow on x86",
-        torch_passes=(Train(),),
-        file_passes={ONNX: QuantizeStatic(is_symmetric=True)},
+        network_passes=(Train(),),
+        file_passes={ONNX: (QuantizeStatic(is_symmetric=True),)},
     ),
     Recipe(
         name="distill50",
         summary="a float student of half the width, taught by the base",
-        torch_passes=(Train(), Distill(width=0.5)),
-        file_passes={ONNX: None},
+        network_passes=(Train(), Distill(width=0.5)),
+        file_passes={ONNX: ()},
     ),
     Recipe(
         name="prune50_static_w8a8",
         summary="half of the channels removed and fine-tuned, then int8",
-        torch_passes=(Train(), PruneChannels(ratio=0.5)),
+        network_passes=(Train(), PruneChannels(ratio=0.5)),
         file_passes=_STATIC,
     ),
     Recipe(
         name="prune75_distill_static_w8a8",
         summary="three quarters of the channels removed, taught by the base, then int8",
-        torch_passes=(Train(), PruneChannels(ratio=0.75, is_fine_tuned=False), Distill()),
+        network_passes=(Train(), PruneChannels(ratio=0.75, is_fine_tuned=False), Distill()),
         file_passes=_STATIC,
     ),
 )

@@ -30,7 +30,7 @@ def print_recipes(recipes: Mapping[str, Recipe]) -> None:
         (
             recipe.name,
             " ".join(model_format.value for model_format in recipe.file_passes),
-            " > ".join(spec.pass_name for spec in recipe.torch_passes),
+            " > ".join(spec.pass_name for spec in recipe.network_passes) or "-",
             recipe.summary,
         )
         for recipe in recipes.values()

@@ -139,6 +139,9 @@ class PassRecord(WireModel):
 
     name: str
     parameters: dict[str, Scalar] = Field(default_factory=dict)
+    findings: dict[str, Scalar] = Field(
+        default_factory=dict, description="what it found out, such as the ratio at which it stopped"
+    )
     seconds: Annotated[float, Field(ge=0)] | None = None
 
 

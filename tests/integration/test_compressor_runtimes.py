@@ -26,7 +26,6 @@ from trimtab_compressor.passes.quantize_dynamic import (
     quantize_dynamic_tflite,
 )
 from trimtab_compressor.passes.quantize_static import quantize_static_onnx, quantize_static_tflite
-from trimtab_compressor.passes.specs import QuantizeDynamic, QuantizeStatic, Spec
 from trimtab_compressor.passes.stage import FileStage
 from trimtab_compressor.passes.training_loop import predict
 from trimtab_compressor.publish import ArtifactPlan, package_built
@@ -34,6 +33,7 @@ from trimtab_compressor.recipes import RECIPES, Choice, list_choices
 from trimtab_compressor.run_report import RunReport
 from trimtab_compressor.runtimes.port import Kernels, fit_samples, run_all
 from trimtab_compressor.runtimes.table import open_model
+from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
 from trimtab_compressor.task import Task
 from trimtab_protocol.errors import ConfigError, ModelError
 from trimtab_protocol.manifest import ModelFormat
@@ -77,7 +77,7 @@ def outputs_of(path: Path, task: Task, kernels: Kernels) -> AnyArray:
     return run_all(runner, samples)[runner.io.outputs[0].name]
 
 
-def quantize(spec: Spec, source: Path, target: Path, task: Task) -> Path:
+def quantize(spec: FileSpec, source: Path, target: Path, task: Task) -> Path:
     model_format = ModelFormat(source.suffix[1:])
     stage = FileStage(spec=spec, source=source, target=target, calibration=task.calibration)
     PASSES[(type(spec), model_format)](stage)  # type: ignore[operator]
@@ -113,7 +113,7 @@ def test_an_export_computes_what_torch_computes(
 )
 def test_a_quantized_file_is_smaller_and_agrees_with_its_network(
     *,
-    spec: Spec,
+    spec: FileSpec,
     model_format: ModelFormat,
     kernels: Kernels,
     exported: dict[ModelFormat, Path],
@@ -203,8 +203,11 @@ def this_cpu_saturates() -> bool:
 
 
 def has_full_range_weights(choice: Choice) -> bool:
-    spec = RECIPES[choice.recipe].file_passes[choice.format]
-    return choice.format is ONNX and spec is not None and not spec.is_range_reduced
+    specs = RECIPES[choice.recipe].file_passes[choice.format]
+    return choice.format is ONNX and any(
+        isinstance(spec, QuantizeDynamic | QuantizeStatic) and not spec.is_range_reduced
+        for spec in specs
+    )
 
 
 @pytest.mark.parametrize("model_format", [ONNX, TFLITE])

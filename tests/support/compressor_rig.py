@@ -14,10 +14,10 @@ from torch import nn
 
 from support.factories import NOW, a_measurement
 from trimtab_compressor.build import Built
-from trimtab_compressor.passes.specs import Train
-from trimtab_compressor.passes.stage import TorchStage
+from trimtab_compressor.passes.stage import NetworkStage
 from trimtab_compressor.passes.train import train
 from trimtab_compressor.recipes import BASE_RECIPE, Choice
+from trimtab_compressor.specs.training import Train
 from trimtab_compressor.task import Samples, Task, Training
 from trimtab_protocol.api import Artifact, Trial, TrialSpec, TrialState
 from trimtab_protocol.errors import ErrorCode, ModelError
@@ -76,7 +76,7 @@ def trained_tiny(task: Task) -> nn.Module:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = build_tiny()
-    return train(TorchStage(spec=Train(), task=task, model=model, base=model))
+    return train(NetworkStage(spec=Train(), task=task, model=model, base=model)).module
 
 
 def write_dense_onnx(path: Path, weights: NDArray[np.float32], name: str = "x") -> Path:

@@ -7,17 +7,17 @@ they do not change between epochs.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
 from trimtab_compressor.network import new_network
-from trimtab_compressor.passes.specs import Distill
-from trimtab_compressor.passes.stage import TorchStage
+from trimtab_compressor.passes.stage import Network, NetworkStage
 from trimtab_compressor.passes.train import label_loss, schedule
 from trimtab_compressor.passes.training_loop import Loss, predict, run_epochs
+from trimtab_compressor.specs.distillation import Distill
 
 
-def distill(stage: TorchStage[Distill]) -> nn.Module:
+def distill(stage: NetworkStage[Distill]) -> Network:
     """Teach a new student of the given width, or the network as it came.
 
     Raises:
@@ -25,13 +25,13 @@ def distill(stage: TorchStage[Distill]) -> nn.Module:
         ModelError: Training diverged.
     """
     spec, task, training = stage.spec, stage.task, stage.task.training
-    student = stage.model
+    student, width = stage.model, stage.width
     if spec.width is not None:
-        student = new_network(task, spec.width)
+        student, width = new_network(task, spec.width), spec.width
     loss = soft_loss(spec, predict(stage.base, task.train.inputs), label_loss(task))
     plan = schedule(training, training.distill_epochs, training.learning_rate)
     run_epochs(student, task.train.inputs, loss, plan)
-    return student
+    return Network(student, width)
 
 
 def soft_loss(spec: Distill, teacher_logits: Tensor, hard: Loss) -> Loss:

@@ -10,15 +10,15 @@ import torch
 import torch_pruning
 from torch import nn
 
-from trimtab_compressor.passes.specs import PruneChannels
-from trimtab_compressor.passes.stage import TorchStage
+from trimtab_compressor.passes.stage import Network, NetworkStage
 from trimtab_compressor.passes.train import label_loss, schedule
 from trimtab_compressor.passes.training_loop import run_epochs
+from trimtab_compressor.specs.pruning import PruneChannels
 from trimtab_compressor.task import Task
 from trimtab_protocol.errors import ConfigError, ModelError
 
 
-def prune_channels(stage: TorchStage[PruneChannels]) -> nn.Module:
+def prune_channels(stage: NetworkStage[PruneChannels]) -> Network:
     """Remove channels, check that something went and the output stayed, then fine-tune.
 
     Raises:
@@ -51,7 +51,7 @@ def prune_channels(stage: TorchStage[PruneChannels]) -> nn.Module:
         training = task.training
         plan = schedule(training, training.fine_tune_epochs, training.fine_tune_learning_rate)
         run_epochs(model, task.train.inputs, label_loss(task), plan)
-    return model
+    return Network(model, stage.width)
 
 
 def count_parameters(model: nn.Module) -> int:

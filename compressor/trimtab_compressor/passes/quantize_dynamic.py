@@ -14,15 +14,15 @@ import tempfile
 from pathlib import Path
 
 from trimtab_compressor.passes.onnx_files import check_is_quantized, preprocess
-from trimtab_compressor.passes.specs import QuantizeDynamic
-from trimtab_compressor.passes.stage import FileStage
+from trimtab_compressor.passes.stage import FileStage, Findings
 from trimtab_compressor.passes.tflite_files import TfliteRecipe, quantize_tflite
 from trimtab_compressor.quiet import quiet
+from trimtab_compressor.specs.quantization import QuantizeDynamic
 
 DENSE_OPERATORS = ["MatMul", "Gemm"]
 
 
-def quantize_dynamic_onnx(stage: FileStage[QuantizeDynamic]) -> None:
+def quantize_dynamic_onnx(stage: FileStage[QuantizeDynamic]) -> Findings:
     """Quantize the dense layers of an ONNX model.
 
     Raises:
@@ -42,12 +42,14 @@ def quantize_dynamic_onnx(stage: FileStage[QuantizeDynamic]) -> None:
         )
         check_is_quantized(draft)
         shutil.copyfile(draft, stage.target)
+    return {}
 
 
-def quantize_dynamic_tflite(stage: FileStage[QuantizeDynamic]) -> None:
+def quantize_dynamic_tflite(stage: FileStage[QuantizeDynamic]) -> Findings:
     """Quantize all layers of a TFLite model that have a dynamic kernel.
 
     Raises:
         ModelError: Nothing was quantized.
     """
     quantize_tflite(stage.source, stage.target, TfliteRecipe.DYNAMIC_MIXED, stage.calibration)
+    return {}

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from trimtab_compressor.arrays import FloatArray
 from trimtab_compressor.passes.onnx_files import check_is_quantized, input_name, preprocess
-from trimtab_compressor.passes.specs import QuantizeStatic
-from trimtab_compressor.passes.stage import FileStage
+from trimtab_compressor.passes.stage import FileStage, Findings
 from trimtab_compressor.passes.tflite_files import TfliteRecipe, quantize_tflite
 from trimtab_compressor.quiet import quiet
+from trimtab_compressor.specs.quantization import QuantizeStatic
 from trimtab_protocol.errors import ConfigError
 
 CALIBRATION_BATCH = 50
@@ -38,7 +38,7 @@ class ArrayReader:
         return next(self._batches, None)
 
 
-def quantize_static_onnx(stage: FileStage[QuantizeStatic]) -> None:
+def quantize_static_onnx(stage: FileStage[QuantizeStatic]) -> Findings:
     """Write the QDQ form of an ONNX model.
 
     Raises:
@@ -69,9 +69,10 @@ def quantize_static_onnx(stage: FileStage[QuantizeStatic]) -> None:
         )
         check_is_quantized(draft)
         shutil.copyfile(draft, stage.target)
+    return {}
 
 
-def quantize_static_tflite(stage: FileStage[QuantizeStatic]) -> None:
+def quantize_static_tflite(stage: FileStage[QuantizeStatic]) -> Findings:
     """Write the int8 form of a TFLite model.
 
     Raises:
@@ -85,3 +86,4 @@ def quantize_static_tflite(stage: FileStage[QuantizeStatic]) -> None:
             "is_symmetric, is_range_reduced and is_per_channel at their defaults"
         )
     quantize_tflite(stage.source, stage.target, TfliteRecipe.STATIC_INT8, stage.calibration)
+    return {}

@@ -1,50 +1,78 @@
-"""What a pass is given."""
+"""What a pass is given, and what it gives back."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from trimtab_compressor.arrays import FloatArray
-from trimtab_compressor.passes.specs import Spec
+from trimtab_compressor.specs.base import FileSpec, NetworkSpec
 from trimtab_compressor.task import Task
+from trimtab_protocol.manifest import Scalar
 
 if TYPE_CHECKING:
     from torch import nn
 
-SpecT = TypeVar("SpecT", bound=Spec)
+NetworkSpecT = TypeVar("NetworkSpecT", bound=NetworkSpec)
+FileSpecT = TypeVar("FileSpecT", bound=FileSpec)
+
+Findings: TypeAlias = Mapping[str, Scalar]
+"""What a pass found out on its way, such as the ratio at which it stopped; ends in the lineage."""
 
 
 @dataclass(frozen=True)
-class TorchStage(Generic[SpecT]):
+class Network:
+    """Result of a network pass.
+
+    Args:
+        module: The network, on the CPU, in evaluation mode.
+        width: What `build_model` was given for it.
+        findings: See Findings.
+    """
+
+    module: nn.Module
+    width: float = 1.0
+    findings: Findings = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NetworkStage(Generic[NetworkSpecT]):
     """Input of a pass over a network.
 
     Args:
         spec: What to do.
         task: Where the data and the training settings come from.
-        model: Result of the pass before; the pass may change it. For `train`, a new network.
-        base: The trained base network; not to be changed.
+        model: Result of the pass before; the pass may change it. For the first pass, a new network.
+        base: The network after the first pass, which later passes are compared with and taught by;
+            not to be changed.
+        width: What `build_model` was given for `model`.
     """
 
-    spec: SpecT
+    spec: NetworkSpecT
     task: Task
     model: nn.Module
     base: nn.Module
+    width: float = 1.0
 
 
 @dataclass(frozen=True)
-class FileStage(Generic[SpecT]):
+class FileStage(Generic[FileSpecT]):
     """Input of a pass over a model file.
 
     Args:
         spec: What to do.
-        source: Float model; not to be changed.
+        source: Result of the pass before; not to be changed.
         target: Where the result goes.
         calibration: (n, *input shape), float32.
     """
 
-    spec: SpecT
+    spec: FileSpecT
     source: Path
     target: Path
     calibration: FloatArray
+
+
+NetworkPass: TypeAlias = "Callable[[NetworkStage[Any]], Network]"
+FilePass: TypeAlias = "Callable[[FileStage[Any]], Findings]"

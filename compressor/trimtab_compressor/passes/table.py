@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from torch import nn
-
 from trimtab_compressor.passes.distill import distill
 from trimtab_compressor.passes.prune_channels import prune_channels
 from trimtab_compressor.passes.quantize_dynamic import (
@@ -14,21 +9,15 @@ from trimtab_compressor.passes.quantize_dynamic import (
     quantize_dynamic_tflite,
 )
 from trimtab_compressor.passes.quantize_static import quantize_static_onnx, quantize_static_tflite
-from trimtab_compressor.passes.specs import (
-    Distill,
-    PruneChannels,
-    QuantizeDynamic,
-    QuantizeStatic,
-    Train,
-)
-from trimtab_compressor.passes.stage import FileStage, TorchStage
+from trimtab_compressor.passes.stage import FilePass, NetworkPass
 from trimtab_compressor.passes.train import train
+from trimtab_compressor.specs.distillation import Distill
+from trimtab_compressor.specs.pruning import PruneChannels
+from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
+from trimtab_compressor.specs.training import Train
 from trimtab_protocol.manifest import ModelFormat
 
-TorchPass = Callable[[TorchStage[Any]], nn.Module]
-FilePass = Callable[[FileStage[Any]], None]
-
-PASSES: dict[str, TorchPass] = {
+NETWORK_PASSES: dict[str, NetworkPass] = {
     Train.pass_name: train,
     PruneChannels.pass_name: prune_channels,
     Distill.pass_name: distill,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from trimtab_compressor.passes.specs import Train
-from trimtab_compressor.passes.stage import TorchStage
+from trimtab_compressor.passes.stage import Network, NetworkStage
 from trimtab_compressor.passes.training_loop import Loss, Schedule, run_epochs
+from trimtab_compressor.specs.training import Train
 from trimtab_compressor.task import Task, Training
 
 
-def train(stage: TorchStage[Train]) -> nn.Module:
+def train(stage: NetworkStage[Train]) -> Network:
     """Train the network that `build_model` gave.
 
     Raises:
@@ -21,7 +21,7 @@ def train(stage: TorchStage[Train]) -> nn.Module:
     task, training = stage.task, stage.task.training
     plan = schedule(training, training.epochs, training.learning_rate)
     run_epochs(stage.model, task.train.inputs, label_loss(task), plan)
-    return stage.model
+    return Network(stage.model, stage.width)
 
 
 def label_loss(task: Task) -> Loss:

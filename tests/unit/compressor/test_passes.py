@@ -17,11 +17,12 @@ from trimtab_compressor.checkpoint import load_checkpoint, save_checkpoint
 from trimtab_compressor.network import new_network
 from trimtab_compressor.passes.distill import distill, soft_loss
 from trimtab_compressor.passes.prune_channels import count_parameters, prune_channels
-from trimtab_compressor.passes.specs import Distill, PruneChannels
-from trimtab_compressor.passes.stage import SpecT, TorchStage
-from trimtab_compressor.passes.table import FILE_PASSES, PASSES
+from trimtab_compressor.passes.stage import NetworkSpecT, NetworkStage
+from trimtab_compressor.passes.table import FILE_PASSES, NETWORK_PASSES
 from trimtab_compressor.passes.training_loop import Schedule, predict, run_epochs
 from trimtab_compressor.recipes import RECIPES
+from trimtab_compressor.specs.distillation import Distill
+from trimtab_compressor.specs.pruning import PruneChannels
 from trimtab_compressor.task import Task
 from trimtab_protocol.errors import ConfigError, ModelError, StorageError
 
@@ -40,16 +41,16 @@ def accuracy(model: nn.Module, task: Task) -> float:
     return top1_accuracy(predict(model, task.test.inputs).numpy(), task.test.labels)
 
 
-def make_stage(spec: SpecT, task: Task, base: nn.Module) -> TorchStage[SpecT]:
+def make_stage(spec: NetworkSpecT, task: Task, base: nn.Module) -> NetworkStage[NetworkSpecT]:
     """A stage over a copy, so that the module's base stays as it is."""
-    return TorchStage(spec=spec, task=task, model=copy.deepcopy(base), base=base)
+    return NetworkStage(spec=spec, task=task, model=copy.deepcopy(base), base=base)
 
 
 def test_every_pass_of_every_recipe_is_in_the_table() -> None:
     for recipe in RECIPES.values():
-        assert all(spec.pass_name in PASSES for spec in recipe.torch_passes)
-        for model_format, spec in recipe.file_passes.items():
-            assert spec is None or (spec.pass_name, model_format) in FILE_PASSES
+        assert all(spec.pass_name in NETWORK_PASSES for spec in recipe.network_passes)
+        for model_format, specs in recipe.file_passes.items():
+            assert all((spec.pass_name, model_format) in FILE_PASSES for spec in specs)
 
 
 def test_training_learns_and_repeats_itself(task: Task, base: nn.Module) -> None:
@@ -61,7 +62,7 @@ def test_training_learns_and_repeats_itself(task: Task, base: nn.Module) -> None
 
 
 def test_pruning_leaves_half_of_the_channels_and_the_head(task: Task, base: nn.Module) -> None:
-    pruned = prune_channels(make_stage(PruneChannels(ratio=0.5), task, base))
+    pruned = prune_channels(make_stage(PruneChannels(ratio=0.5), task, base)).module
     assert isinstance(pruned, nn.Sequential)
     widths = [pruned[0].out_channels, pruned[4].out_features, pruned[6].out_features]
     assert widths == [8, 16, CLASSES]
@@ -71,7 +72,7 @@ def test_pruning_leaves_half_of_the_channels_and_the_head(task: Task, base: nn.M
 def test_ignored_layers_keep_their_width(base: nn.Module) -> None:
     task = a_task(ignored_layers=("0",))
     spec = PruneChannels(ratio=0.5, is_fine_tuned=False)
-    pruned = prune_channels(make_stage(spec, task, base))
+    pruned = prune_channels(make_stage(spec, task, base)).module
     assert isinstance(pruned, nn.Sequential)
     assert [pruned[0].out_channels, pruned[4].out_features] == [16, 16]
 
@@ -88,7 +89,7 @@ def test_an_ignored_layer_that_does_not_exist_is_named(base: nn.Module) -> None:
 
 
 def test_a_new_student_has_its_width_and_learns(task: Task, base: nn.Module) -> None:
-    student = distill(make_stage(Distill(width=0.5), task, base))
+    student = distill(make_stage(Distill(width=0.5), task, base)).module
     assert count_parameters(student) == count_parameters(build_tiny(0.5))
     assert accuracy(student, task) >= 0.9
 
@@ -125,7 +126,7 @@ def test_a_pruned_network_comes_back_from_its_checkpoint(
     task: Task, base: nn.Module, tmp_path: Path
 ) -> None:
     spec = PruneChannels(ratio=0.5, is_fine_tuned=False)
-    pruned = prune_channels(make_stage(spec, task, base))
+    pruned = prune_channels(make_stage(spec, task, base)).module
     save_checkpoint(pruned, 1.0, tmp_path / "net.pt")
     again, width = load_checkpoint(task, tmp_path / "net.pt")
     assert width == 1.0
@@ -144,7 +145,7 @@ def test_buffers_of_a_pruned_network_come_back_too(tmp_path: Path) -> None:
     model = build()
     predict(model.train(), task.test.inputs)
     spec = PruneChannels(ratio=0.5, is_fine_tuned=False)
-    pruned = prune_channels(make_stage(spec, task, model))
+    pruned = prune_channels(make_stage(spec, task, model)).module
     save_checkpoint(pruned, 1.0, tmp_path / "net.pt")
     again, _ = load_checkpoint(task, tmp_path / "net.pt")
     assert isinstance(again, nn.Sequential)

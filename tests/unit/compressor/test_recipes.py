@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from trimtab_compressor.passes.specs import Distill, PruneChannels, Train
 from trimtab_compressor.recipes import BASE_RECIPE, RECIPES, Choice, find_recipe, list_choices
 from trimtab_compressor.search.ladder import LadderSearch
+from trimtab_compressor.specs.distillation import Distill
+from trimtab_compressor.specs.pruning import PruneChannels
+from trimtab_compressor.specs.training import Train
 from trimtab_protocol.budget import Outcome
 from trimtab_protocol.errors import ConfigError
 from trimtab_protocol.manifest import ModelFormat
@@ -15,16 +17,16 @@ BOTH = (ModelFormat.ONNX, ModelFormat.TFLITE)
 
 
 def test_every_recipe_trains_first_and_the_base_does_nothing_else() -> None:
-    assert all(isinstance(row.torch_passes[0], Train) for row in RECIPES.values())
+    assert all(isinstance(row.network_passes[0], Train) for row in RECIPES.values())
     base = next(iter(RECIPES.values()))
     assert base.name == BASE_RECIPE
-    assert len(base.torch_passes) == 1
-    assert set(base.file_passes.values()) == {None}
+    assert len(base.network_passes) == 1
+    assert set(base.file_passes.values()) == {()}
 
 
 def test_no_two_candidates_are_the_same_and_there_are_at_most_twelve() -> None:
     made = [
-        (recipe.torch_passes, model_format, file_pass)
+        (recipe.network_passes, model_format, file_pass)
         for recipe in RECIPES.values()
         for model_format, file_pass in recipe.file_passes.items()
     ]
