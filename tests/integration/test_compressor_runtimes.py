@@ -33,6 +33,7 @@ from trimtab_compressor.recipes import RECIPES, Choice, list_choices
 from trimtab_compressor.run_report import RunReport
 from trimtab_compressor.runtimes.port import Kernels, fit_samples, run_all
 from trimtab_compressor.runtimes.table import open_model
+from trimtab_compressor.specs.base import FileSpec
 from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
 from trimtab_compressor.task import Task
 from trimtab_protocol.errors import ConfigError, ModelError
