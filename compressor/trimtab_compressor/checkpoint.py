@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from trimtab_compressor.heads import MlpHead, replace_layer
 from trimtab_compressor.task import Task
 from trimtab_protocol.errors import ErrorCode, StorageError
 
@@ -32,7 +33,13 @@ def save_checkpoint(model: nn.Module, width: float, path: Path) -> None:
         for size in SIZES
         if isinstance(getattr(layer, size, None), int)
     }
-    torch.save({"width": width, "sizes": sizes, "tensors": model.state_dict()}, path)
+    heads = {
+        name: [layer[0].in_features, layer[0].out_features, layer[2].out_features]
+        for name, layer in model.named_modules()
+        if isinstance(layer, MlpHead)
+    }
+    saved = {"width": width, "sizes": sizes, "heads": heads, "tensors": model.state_dict()}
+    torch.save(saved, path)
 
 
 def load_checkpoint(task: Task, path: Path) -> tuple[nn.Module, float]:
@@ -43,7 +50,9 @@ def load_checkpoint(task: Task, path: Path) -> tuple[nn.Module, float]:
     """
     try:
         saved = torch.load(path, weights_only=True)
-        model = task.build_model(saved["width"])
+        model = task.build(saved["width"])
+        for name, shape in saved["heads"].items():
+            replace_layer(model, name, MlpHead(*shape))
         layers = dict(model.named_modules())
         for key, size in saved["sizes"].items():
             name, attribute = key.rsplit(".", 1)

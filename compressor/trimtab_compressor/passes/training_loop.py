@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,8 +28,33 @@ class Schedule:
     seed: int
 
 
-def run_epochs(model: nn.Module, inputs: FloatArray, loss: Loss, schedule: Schedule) -> None:
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Weights that learn at `rate_ratio` times the schedule's rate."""
+
+    parameters: Sequence[nn.Parameter]
+    rate_ratio: float = 1.0
+
+
+def run_epochs(
+    model: nn.Module,
+    inputs: FloatArray,
+    loss: Loss,
+    schedule: Schedule,
+    *,
+    groups: Sequence[ParameterGroup] = (),
+    on_epoch: Callable[[int], None] | None = None,
+) -> None:
     """Train `model` in place, in a reproducible order.
+
+    Args:
+        model: In training mode while it runs.
+        inputs: (n, *input shape).
+        loss: Given the outputs and the rows that they belong to.
+        schedule: How long and how fast.
+        groups: What learns, and how fast; empty for all weights alike. A weight that needs no gradient
+            stays as it is.
+        on_epoch: Told the number of each epoch before it begins; may freeze and unfreeze.
 
     Raises:
         ModelError: The loss is no longer finite; lower the learning rate.
@@ -41,20 +66,23 @@ def run_epochs(model: nn.Module, inputs: FloatArray, loss: Loss, schedule: Sched
     rows = torch.from_numpy(inputs)
     batch = min(schedule.batch, len(rows))
     steps = len(rows) // batch
+    chosen = groups or [ParameterGroup(list(model.parameters()))]
     optimizer = torch.optim.AdamW(
-        model.parameters(),
+        [{"params": row.parameters} for row in chosen],
         lr=schedule.peak_learning_rate,
         weight_decay=schedule.weight_decay,
         fused=True,
     )
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
-        schedule.peak_learning_rate,
+        [schedule.peak_learning_rate * row.rate_ratio for row in chosen],
         total_steps=steps * schedule.epochs + 1,
         pct_start=0.25,
     )
     model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    for _epoch in range(schedule.epochs):
+    for epoch in range(schedule.epochs):
+        if on_epoch is not None:
+            on_epoch(epoch)
         order = torch.randperm(len(rows), generator=generator)
         value = torch.zeros(())
         for step in range(steps):
