@@ -1,7 +1,8 @@
 """Save a network's weights, whatever pruning did to its shapes, without pickling code.
 
-The file holds tensors and whole numbers only and is read with `weights_only`. A pruned network is
-rebuilt by making the unpruned one of the same width and giving its layers the saved sizes.
+The file holds tensors, names and whole numbers only and is read with `weights_only`. A pruned network
+is rebuilt by making the unpruned one of the same width, removing the blocks that were removed, giving
+its layers the saved sizes, and marking those whose zeros are held.
 """
 
 from __future__ import annotations
@@ -12,10 +13,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from trimtab_compressor.structure import (
+    mark_masked,
+    masked_layers,
+    remove_blocks,
+    removed_blocks,
+)
 from trimtab_compressor.task import Task
 from trimtab_protocol.errors import ErrorCode, StorageError
 
-SIZES = ("in_channels", "out_channels", "in_features", "out_features", "num_features", "groups")
+SIZES = (
+    *("in_channels", "out_channels", "in_features", "out_features", "num_features", "groups"),
+    *("num_channels", "num_groups", "num_parameters", "normalized_shape"),
+)
 
 
 def save_checkpoint(model: nn.Module, width: float, path: Path) -> None:
@@ -27,12 +37,19 @@ def save_checkpoint(model: nn.Module, width: float, path: Path) -> None:
         path: Of the file.
     """
     sizes = {
-        f"{name}.{size}": int(getattr(layer, size))
+        f"{name}.{size}": getattr(layer, size)
         for name, layer in model.named_modules()
         for size in SIZES
-        if isinstance(getattr(layer, size, None), int)
+        if isinstance(getattr(layer, size, None), int | tuple)
     }
-    torch.save({"width": width, "sizes": sizes, "tensors": model.state_dict()}, path)
+    saved = {
+        "width": width,
+        "sizes": sizes,
+        "removed": removed_blocks(model),
+        "masked": list(masked_layers(model)),
+        "tensors": model.state_dict(),
+    }
+    torch.save(saved, path)
 
 
 def load_checkpoint(task: Task, path: Path) -> tuple[nn.Module, float]:
@@ -44,6 +61,7 @@ def load_checkpoint(task: Task, path: Path) -> tuple[nn.Module, float]:
     try:
         saved = torch.load(path, weights_only=True)
         model = task.build_model(saved["width"])
+        remove_blocks(model, saved.get("removed", ()))
         layers = dict(model.named_modules())
         for key, size in saved["sizes"].items():
             name, attribute = key.rsplit(".", 1)
@@ -51,6 +69,7 @@ def load_checkpoint(task: Task, path: Path) -> tuple[nn.Module, float]:
         for key, tensor in saved["tensors"].items():
             name, _, attribute = key.rpartition(".")
             _set_tensor(layers[name], attribute, tensor)
+        mark_masked(layers[name] for name in saved.get("masked", ()))
     except (KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise StorageError(
             f"{path} cannot be read as a saved network ({error}); delete it and run again",

@@ -1,4 +1,7 @@
-"""The one loop that all training passes share: AdamW, one-cycle learning rate, whole batches."""
+"""The one loop that all training passes share: AdamW, one-cycle learning rate, whole batches.
+
+What weight pruning set to zero stays zero, whichever pass trains the network afterwards.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from trimtab_compressor.arrays import FloatArray
+from trimtab_compressor.structure import HeldZeros
 from trimtab_protocol.errors import ErrorCode, ModelError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (b, classes), row indices (b,)) -> scalar"""
+
+AfterStep = Callable[[int, int], None]
+"""(steps done, steps in all): called after each step of the optimizer, the first time with 1."""
 
 PREDICT_BATCH = 100
 
@@ -28,8 +35,22 @@ class Schedule:
     seed: int
 
 
-def run_epochs(model: nn.Module, inputs: FloatArray, loss: Loss, schedule: Schedule) -> None:
+def run_epochs(
+    model: nn.Module,
+    inputs: FloatArray,
+    loss: Loss,
+    schedule: Schedule,
+    *,
+    after_step: AfterStep | None = None,
+) -> None:
     """Train `model` in place, in a reproducible order.
+
+    Args:
+        model: Its weights are changed; in evaluation mode afterwards.
+        inputs: (n, *input shape), normalised.
+        loss: See Loss.
+        schedule: How long and how fast.
+        after_step: May change the weights, such as by a mask.
 
     Raises:
         ModelError: The loss is no longer finite; lower the learning rate.
@@ -54,7 +75,8 @@ def run_epochs(model: nn.Module, inputs: FloatArray, loss: Loss, schedule: Sched
         pct_start=0.25,
     )
     model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    for _epoch in range(schedule.epochs):
+    held = HeldZeros(model)
+    for epoch in range(schedule.epochs):
         order = torch.randperm(len(rows), generator=generator)
         value = torch.zeros(())
         for step in range(steps):
@@ -64,6 +86,9 @@ def run_epochs(model: nn.Module, inputs: FloatArray, loss: Loss, schedule: Sched
             value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             cycle.step()
+            held.apply()
+            if after_step is not None:
+                after_step(epoch * steps + step + 1, steps * schedule.epochs)
         if not torch.isfinite(value):
             raise ModelError(
                 "training diverged: the loss is no longer finite; lower the learning rate",
