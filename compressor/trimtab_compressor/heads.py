@@ -40,9 +40,3 @@ def output_width(layer: nn.Module) -> int | None:
     if isinstance(layer, nn.Linear):
         return layer.out_features
     return layer.out_channels if isinstance(layer, nn.Conv2d | nn.Conv1d) else None
-
-
-def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
-    """Put another layer at a name as in `named_modules`."""
-    parent, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(parent), attribute, layer)

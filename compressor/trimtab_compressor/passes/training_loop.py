@@ -1,4 +1,7 @@
-"""The one loop that all training passes share: AdamW, one-cycle learning rate, whole batches."""
+"""The one loop that all training passes share: AdamW, one-cycle learning rate, whole batches.
+
+What weight pruning set to zero stays zero, whichever pass trains the network afterwards.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from trimtab_compressor.arrays import FloatArray
+from trimtab_compressor.structure import HeldZeros
 from trimtab_protocol.errors import ErrorCode, ModelError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (b, classes), row indices (b,)) -> scalar"""
+
+AfterStep = Callable[[int, int], None]
+"""(steps done, steps in all): called after each step of the optimizer, the first time with 1."""
 
 PREDICT_BATCH = 100
 
@@ -44,17 +51,19 @@ def run_epochs(
     *,
     groups: Sequence[ParameterGroup] = (),
     on_epoch: Callable[[int], None] | None = None,
+    after_step: AfterStep | None = None,
 ) -> None:
     """Train `model` in place, in a reproducible order.
 
     Args:
-        model: In training mode while it runs.
-        inputs: (n, *input shape).
-        loss: Given the outputs and the rows that they belong to.
+        model: Its weights are changed; in training mode meanwhile, in evaluation mode afterwards.
+        inputs: (n, *input shape), normalised.
+        loss: See Loss.
         schedule: How long and how fast.
         groups: What learns, and how fast; empty for all weights alike. A weight that needs no gradient
             stays as it is.
         on_epoch: Told the number of each epoch before it begins; may freeze and unfreeze.
+        after_step: May change the weights, such as by a mask.
 
     Raises:
         ModelError: The loss is no longer finite; lower the learning rate.
@@ -80,6 +89,7 @@ def run_epochs(
         pct_start=0.25,
     )
     model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    held = HeldZeros(model)
     for epoch in range(schedule.epochs):
         if on_epoch is not None:
             on_epoch(epoch)
@@ -92,6 +102,9 @@ def run_epochs(
             value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             cycle.step()
+            held.apply()
+            if after_step is not None:
+                after_step(epoch * steps + step + 1, steps * schedule.epochs)
         if not torch.isfinite(value):
             raise ModelError(
                 "training diverged: the loss is no longer finite; lower the learning rate",

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from trimtab_compressor.arrays import FloatArray
-from trimtab_compressor.heads import MlpHead, replace_layer
+from trimtab_compressor.heads import MlpHead
 from trimtab_compressor.passes.stage import Network, NetworkStage
 from trimtab_compressor.passes.train import label_loss, schedule
 from trimtab_compressor.passes.training_loop import predict, run_epochs
 from trimtab_compressor.passes.transfer import start_from_source
 from trimtab_compressor.specs.transfer import TransferFeatures
+from trimtab_compressor.structure import replace_module
 from trimtab_compressor.task import Task
 from trimtab_protocol.errors import ConfigError
 
@@ -33,7 +34,7 @@ def transfer_features(stage: NetworkStage[TransferFeatures]) -> Network:
     spec, task, model = stage.spec, stage.task, stage.model
     name, findings = start_from_source(stage, spec.source_task)
     head = new_head(model.get_submodule(name), spec.hidden, task)
-    replace_layer(model, name, head)
+    replace_module(model, name, head)
     features = compute_features(model, head, task)
     training = task.training
     plan = schedule(training, training.epochs, training.learning_rate)
