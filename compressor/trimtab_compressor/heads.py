@@ -26,7 +26,7 @@ def find_head(model: nn.Module, classes: int) -> str:
     Raises:
         ConfigError: There is none.
     """
-    names = [name for name, row in model.named_modules() if output_width(row) == classes]
+    names: list[str] = [name for name, row in model.named_modules() if output_width(row) == classes]
     if not names:
         raise ConfigError(
             f"the network has no dense or convolution layer with {classes} outputs, so its head cannot "

@@ -138,10 +138,10 @@ def match_places(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Average the finer of two maps to the coarser: (b, c, h, w) or (b, c, t); others as they are."""
     if student.ndim not in (3, 4) or student.shape[2:] == teacher.shape[2:]:
         return student, teacher
-    pairs = zip(student.shape[2:], teacher.shape[2:], strict=True)
-    size = [min(pair) for pair in pairs]
+    length = min(student.shape[-1], teacher.shape[-1])
     if student.ndim == 3:
-        return adaptive_avg_pool1d(student, size[0]), adaptive_avg_pool1d(teacher, size[0])
+        return adaptive_avg_pool1d(student, length), adaptive_avg_pool1d(teacher, length)
+    size = (min(student.shape[2], teacher.shape[2]), length)
     return adaptive_avg_pool2d(student, size), adaptive_avg_pool2d(teacher, size)
 
 
@@ -169,7 +169,12 @@ def _make_adapter(
     spec: DistillFeatures, own: str, student: Tensor | None, other: str, teacher: Tensor | None
 ) -> nn.Module:
     """A 1 × 1 convolution over maps, a dense layer over vectors; nothing for attention."""
-    if student is None or teacher is None or student.ndim != teacher.ndim or student.ndim < 2:
+    if (
+        student is None
+        or teacher is None
+        or student.ndim != teacher.ndim
+        or not 2 <= student.ndim <= 4
+    ):
         raise ConfigError(
             f"distill_features: layers '{own}:{other}' give {_name_shape(student)} and "
             f"{_name_shape(teacher)}; choose layers that give maps, or vectors, in both networks"
@@ -181,18 +186,10 @@ def _make_adapter(
                 "(channels, height, width); choose a convolution, or feature_loss = 'map'"
             )
         return nn.Identity()
-    makers = {2: nn.Linear, 3: _convolve_line, 4: _convolve_map}
-    make = makers.get(student.ndim, nn.Linear)
-    adapter: nn.Module = make(student.shape[1], teacher.shape[1])
-    return adapter
-
-
-def _convolve_map(channels: int, out_channels: int) -> nn.Module:
-    return nn.Conv2d(channels, out_channels, kernel_size=1)
-
-
-def _convolve_line(channels: int, out_channels: int) -> nn.Module:
-    return nn.Conv1d(channels, out_channels, kernel_size=1)
+    if student.ndim == 2:
+        return nn.Linear(student.shape[1], teacher.shape[1])
+    convolution = nn.Conv1d if student.ndim == 3 else nn.Conv2d
+    return convolution(student.shape[1], teacher.shape[1], kernel_size=1)
 
 
 def _last_layers(

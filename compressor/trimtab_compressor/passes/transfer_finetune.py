@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trimtab_compressor.passes.stage import Network, NetworkStage
 from trimtab_compressor.passes.train import label_loss, schedule
@@ -89,10 +89,9 @@ def divide_layers(model: nn.Module, head: str, count: int, task: Task) -> list[S
         return [[top, *others]]
     units: list[Stage] = [[]]
     for layer in others:
-        if getattr(layer, "weight", None) is not None and layer.weight.ndim > 1:  # type: ignore[union-attr]
+        if _mixes(layer) and any(_mixes(row) for row in units[-1]):
             units.append([])
         units[-1].append(layer)
-    units = [row for row in units if row]
     if len(units) < count - 1:
         raise ConfigError(
             f"transfer_finetune: {count} stages of a network with {len(units) + 1} layers; use fewer"
@@ -103,6 +102,12 @@ def divide_layers(model: nn.Module, head: str, count: int, task: Task) -> list[S
         end = len(units) * part // (count - 1)
         stages.append([layer for row in units[start:end] for layer in row])
     return stages
+
+
+def _mixes(layer: nn.Module) -> bool:
+    """Whether a layer combines features, as a convolution does and a normalisation does not."""
+    weight = getattr(layer, "weight", None)
+    return isinstance(weight, Tensor) and weight.ndim > 1
 
 
 def group_parameters(stages: Sequence[Stage], rate_decay: float) -> list[ParameterGroup]:
