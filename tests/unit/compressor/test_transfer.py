@@ -29,39 +29,42 @@ from trimtab_compressor.specs.transfer import TransferFeatures, TransferFinetune
 from trimtab_compressor.task import Samples, Task, Training
 from trimtab_protocol.errors import ConfigError
 
-FEW = 9
+FEW = 4
 SOURCE = """
 from support.compressor_rig import a_task
 TASK = a_task(name="source")
 """
 
 
-def swap_classes(samples: Samples) -> Samples:
+def draw_noisy(count: int, seed: int) -> Samples:
+    """Bars that one cannot see in a single place: what to look for must be learned from many."""
+    drawn = draw_samples(count, seed)
+    noise = np.random.default_rng(seed).normal(0, 1.2, drawn.inputs.shape)
+    return Samples((drawn.inputs + noise).astype(np.float32), drawn.labels)
+
+
+def rename_classes(samples: Samples) -> Samples:
     """The same pictures under other names."""
     return Samples(samples.inputs, (samples.labels + 1) % CLASSES)
 
 
 @pytest.fixture(scope="module")
 def few() -> Task:
-    """Bars again, with other classes and nine labels."""
-    drawn = draw_samples(FEW, seed=21)
-    labels = np.arange(FEW) % CLASSES
-    inputs = drawn.inputs.copy()
-    for row, label in enumerate(drawn.labels):  # the drawn bar gives way to one of an even class
-        inputs[row, 0, 1 + 2 * label : 3 + 2 * label] -= 1.0
-        inputs[row, 0, 1 + 2 * labels[row] : 3 + 2 * labels[row]] += 1.0
+    """Four labels per class, of the source's pictures under other names."""
+    drawn = draw_noisy(100, seed=21)
+    rows = np.concatenate([np.flatnonzero(drawn.labels == row)[:FEW] for row in range(CLASSES)])
     return a_task(
         name="few",
-        train=swap_classes(Samples(inputs, labels.astype(np.int64))),
-        test=swap_classes(draw_samples(120, seed=22)),
-        training=Training(epochs=12, batch=3, learning_rate=3e-2, fine_tune_learning_rate=2e-2),
+        train=rename_classes(Samples(drawn.inputs[rows], drawn.labels[rows])),
+        test=rename_classes(draw_noisy(120, seed=22)),
+        training=Training(epochs=12, batch=3, learning_rate=3e-2, fine_tune_learning_rate=3e-2),
     )
 
 
 @pytest.fixture(scope="module")
 def source() -> nn.Module:
-    """What the source task's base learns; trained once for all tests."""
-    return trained_tiny(a_task())
+    """What the source task's base learns from many labels; trained once for all tests."""
+    return trained_tiny(a_task(train=draw_noisy(1500, seed=1)))
 
 
 @pytest.fixture
@@ -89,8 +92,7 @@ def test_a_new_head_on_frozen_layers_beats_training_from_nothing_on_few_labels(
 ) -> None:
     spec = TransferFeatures(source_task=source_file)
     made = transfer_features(fresh_stage(spec, few, source))
-    assert accuracy(made.module, few) >= 0.95
-    assert accuracy(made.module, few) > accuracy(train_base(few, 1.0), few)
+    assert accuracy(made.module, few) >= accuracy(train_base(few, 1.0), few) + 0.1
     assert made.findings["source"] == "source"
     assert made.findings["features"] == 32
     for name, row in made.module.state_dict().items():
@@ -100,10 +102,9 @@ def test_a_new_head_on_frozen_layers_beats_training_from_nothing_on_few_labels(
 def test_fine_tuning_beats_training_from_nothing_on_few_labels(
     few: Task, source: nn.Module, source_file: str
 ) -> None:
-    spec = TransferFinetune(source_task=source_file)
+    spec = TransferFinetune(source_task=source_file, epochs_per_stage=4, rate_decay=0.1)
     made = transfer_finetune(fresh_stage(spec, few, source))
-    assert accuracy(made.module, few) >= 0.95
-    assert accuracy(made.module, few) > accuracy(train_base(few, 1.0), few)
+    assert accuracy(made.module, few) >= accuracy(train_base(few, 1.0), few) + 0.1
     assert made.findings["stages"] == 3
     assert all(row.requires_grad for row in made.module.parameters())
     assert not torch.equal(made.module.state_dict()["0.weight"], source.state_dict()["0.weight"])
@@ -126,15 +127,15 @@ def test_fine_tuning_goes_on_where_features_ended(
     few: Task, source: nn.Module, source_file: str
 ) -> None:
     first = transfer_features(fresh_stage(TransferFeatures(source_task=source_file), few, source))
-    stage = make_stage(TransferFinetune(), few, first.module)
+    stage = make_stage(TransferFinetune(rate_decay=0.1), few, first.module)
     made = transfer_finetune(stage)
     assert made.module is stage.model
-    assert accuracy(made.module, few) >= 0.95
+    assert accuracy(made.module, few) >= 0.9
 
 
 def test_without_a_source_the_network_counts_as_pretrained(few: Task, source: nn.Module) -> None:
     made = transfer_features(make_stage(TransferFeatures(), few, source))
-    assert accuracy(made.module, few) >= 0.95
+    assert accuracy(made.module, few) >= 0.9
     assert torch.equal(made.module.state_dict()["0.weight"], source.state_dict()["0.weight"])
 
 
