@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from trimtab_compressor.passes.distill import distill
 from trimtab_compressor.passes.prune_channels import prune_channels
+from trimtab_compressor.passes.prune_layers import prune_layers
+from trimtab_compressor.passes.prune_weights import prune_weights
 from trimtab_compressor.passes.quantize_dynamic import (
     quantize_dynamic_onnx,
     quantize_dynamic_tflite,
@@ -12,14 +14,16 @@ from trimtab_compressor.passes.quantize_static import quantize_static_onnx, quan
 from trimtab_compressor.passes.stage import FilePass, NetworkPass
 from trimtab_compressor.passes.train import train
 from trimtab_compressor.specs.distillation import Distill
-from trimtab_compressor.specs.pruning import PruneChannels
+from trimtab_compressor.specs.pruning import PruneChannels, PruneLayers, PruneWeights
 from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
 from trimtab_compressor.specs.training import Train
 from trimtab_protocol.manifest import ModelFormat
 
 NETWORK_PASSES: dict[str, NetworkPass] = {
     Train.pass_name: train,
+    PruneWeights.pass_name: prune_weights,
     PruneChannels.pass_name: prune_channels,
+    PruneLayers.pass_name: prune_layers,
     Distill.pass_name: distill,
 }
 

@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from trimtab_compressor.specs.base import Spec
 from trimtab_compressor.specs.distillation import Distill
-from trimtab_compressor.specs.pruning import PruneChannels
+from trimtab_compressor.specs.pruning import PruneChannels, PruneLayers, PruneWeights
 from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
 from trimtab_compressor.specs.training import Train
 from trimtab_protocol.errors import ConfigError, ErrorCode
@@ -19,7 +19,9 @@ SPECS: dict[str, type[Spec]] = {
     spec.pass_name: spec
     for spec in (
         Train,
+        PruneWeights,
         PruneChannels,
+        PruneLayers,
         Distill,
         QuantizeDynamic,
         QuantizeStatic,
