@@ -85,13 +85,13 @@ def bn_scales(model: nn.Module) -> dict[nn.Module, Tensor]:
     Raises:
         ModelError: There is none.
     """
-    found = {layer: layer.weight.detach().abs() for layer in _norms(model)}
+    found: dict[nn.Module, Tensor] = {row: row.weight.detach().abs() for row in _norms(model)}
     if not found:
         raise ModelError(
             "importance 'bn_scale' needs batch normalisation, and this network has none; use "
             "'magnitude' or 'taylor'"
         )
-    return dict(found)
+    return found
 
 
 def sparse_loss(model: nn.Module, loss: Loss, weight: float) -> Loss:

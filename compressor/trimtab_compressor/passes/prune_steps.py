@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import nn
 
@@ -26,6 +27,8 @@ from trimtab_compressor.specs.distillation import Distill
 from trimtab_compressor.specs.pruning import Prune
 from trimtab_compressor.task import Task
 from trimtab_protocol.errors import ErrorCode, ModelError
+
+PruneT = TypeVar("PruneT", bound=Prune)
 
 TakeStep = Callable[[nn.Module, int], str | None]
 """(network to change in place, step from 1) -> what was done, or None if nothing could be."""
@@ -46,7 +49,7 @@ class Walked:
     findings: Findings
 
 
-def walk_steps(stage: NetworkStage[Prune], steps: int, take_step: TakeStep) -> Walked:
+def walk_steps(stage: NetworkStage[PruneT], steps: int, take_step: TakeStep) -> Walked:
     """Take steps as long as they may be kept.
 
     Args:
@@ -114,7 +117,7 @@ def accuracy_on_test(model: nn.Module, task: Task) -> float:
     return top1_accuracy(predict(model, task.test.inputs).numpy(), task.test.labels)
 
 
-def tuning_loss(stage: NetworkStage[Prune]) -> Loss:
+def tuning_loss(stage: NetworkStage[PruneT]) -> Loss:
     """Cross-entropy against the labels, mixed with the base's soft answers if the spec says so."""
     spec, task = stage.spec, stage.task
     if spec.soft_weight == 0:
