@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from trimtab_compressor.grids import find_grid
+from trimtab_compressor.heads import output_width
 from trimtab_compressor.passes.prune_counts import compare_counts
 from trimtab_compressor.passes.prune_importance import (
     Importance,
@@ -227,7 +228,7 @@ def _check_names(model: nn.Module, spec: PruneChannels) -> None:
 
 def channel_counts(model: nn.Module) -> dict[str, int]:
     """Output channels of convolutions and dense layers, by name."""
-    counts = {name: _output_width(layer) for name, layer in model.named_modules()}
+    counts = {name: output_width(layer) for name, layer in model.named_modules()}
     return {name: count for name, count in counts.items() if count is not None}
 
 
@@ -252,11 +253,5 @@ def layers_to_keep(model: nn.Module, task: Task) -> list[nn.Module]:
             f"{', '.join(name for name in layers if name)}"
         )
     kept = [layers[name] for name in task.ignored_layers]
-    heads = [layer for layer in layers.values() if _output_width(layer) == task.classes]
+    heads = [layer for layer in layers.values() if output_width(layer) == task.classes]
     return kept + heads[-1:]
-
-
-def _output_width(layer: nn.Module) -> int | None:
-    if isinstance(layer, nn.Linear):
-        return layer.out_features
-    return layer.out_channels if isinstance(layer, _ConvNd) else None

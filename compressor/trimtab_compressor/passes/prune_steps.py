@@ -19,11 +19,10 @@ from typing import TypeVar
 from torch import nn
 
 from trimtab_compressor.agreement import top1_accuracy
-from trimtab_compressor.passes.distill import soft_loss
+from trimtab_compressor.passes.distill import mix_soft
 from trimtab_compressor.passes.stage import Findings, NetworkStage
 from trimtab_compressor.passes.train import label_loss, schedule
 from trimtab_compressor.passes.training_loop import AfterStep, Loss, predict, run_epochs
-from trimtab_compressor.specs.distillation import Distill
 from trimtab_compressor.specs.pruning import Prune
 from trimtab_compressor.task import Task
 from trimtab_protocol.errors import ErrorCode, ModelError
@@ -122,8 +121,8 @@ def tuning_loss(stage: NetworkStage[PruneT]) -> Loss:
     spec, task = stage.spec, stage.task
     if spec.soft_weight == 0:
         return label_loss(task)
-    soft = Distill(temperature=spec.temperature, soft_weight=spec.soft_weight)
-    return soft_loss(soft, predict(stage.base, task.train.inputs), label_loss(task))
+    answers = predict(stage.base, task.train.inputs)
+    return mix_soft(task, answers, spec.temperature, spec.soft_weight)
 
 
 def fine_tune(
