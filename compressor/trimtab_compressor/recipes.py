@@ -44,7 +44,7 @@ class Recipe:
 _FLOAT: dict[ModelFormat, tuple[FileSpec, ...]] = {ONNX: (), TFLITE: ()}
 _STATIC: dict[ModelFormat, tuple[FileSpec, ...]] = {
     ONNX: (QuantizeStatic(is_range_reduced=True),),
-    TFLITE: (QuantizeStatic(),),
+    TFLITE: (QuantizeStatic(calibrator="moving_average"),),
 }
 _DYNAMIC: dict[ModelFormat, tuple[FileSpec, ...]] = {
     ONNX: (QuantizeDynamic(is_range_reduced=True),),

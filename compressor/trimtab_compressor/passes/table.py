@@ -8,12 +8,25 @@ from trimtab_compressor.passes.quantize_dynamic import (
     quantize_dynamic_onnx,
     quantize_dynamic_tflite,
 )
+from trimtab_compressor.passes.quantize_float16 import (
+    quantize_float16_onnx,
+    quantize_float16_tflite,
+)
 from trimtab_compressor.passes.quantize_static import quantize_static_onnx, quantize_static_tflite
+from trimtab_compressor.passes.quantize_weights import (
+    quantize_weights_onnx,
+    quantize_weights_tflite,
+)
 from trimtab_compressor.passes.stage import FilePass, NetworkPass
 from trimtab_compressor.passes.train import train
 from trimtab_compressor.specs.distillation import Distill
 from trimtab_compressor.specs.pruning import PruneChannels
-from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
+from trimtab_compressor.specs.quantization import (
+    QuantizeDynamic,
+    QuantizeFloat16,
+    QuantizeStatic,
+    QuantizeWeights,
+)
 from trimtab_compressor.specs.training import Train
 from trimtab_protocol.manifest import ModelFormat
 
@@ -28,4 +41,8 @@ FILE_PASSES: dict[tuple[str, ModelFormat], FilePass] = {
     (QuantizeDynamic.pass_name, ModelFormat.TFLITE): quantize_dynamic_tflite,
     (QuantizeStatic.pass_name, ModelFormat.ONNX): quantize_static_onnx,
     (QuantizeStatic.pass_name, ModelFormat.TFLITE): quantize_static_tflite,
+    (QuantizeWeights.pass_name, ModelFormat.ONNX): quantize_weights_onnx,
+    (QuantizeWeights.pass_name, ModelFormat.TFLITE): quantize_weights_tflite,
+    (QuantizeFloat16.pass_name, ModelFormat.ONNX): quantize_float16_onnx,
+    (QuantizeFloat16.pass_name, ModelFormat.TFLITE): quantize_float16_tflite,
 }

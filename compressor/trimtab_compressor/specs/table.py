@@ -11,7 +11,12 @@ from dataclasses import fields
 from trimtab_compressor.specs.base import Spec
 from trimtab_compressor.specs.distillation import Distill
 from trimtab_compressor.specs.pruning import PruneChannels
-from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
+from trimtab_compressor.specs.quantization import (
+    QuantizeDynamic,
+    QuantizeFloat16,
+    QuantizeStatic,
+    QuantizeWeights,
+)
 from trimtab_compressor.specs.training import Train
 from trimtab_protocol.errors import ConfigError, ErrorCode
 
@@ -23,6 +28,8 @@ SPECS: dict[str, type[Spec]] = {
         Distill,
         QuantizeDynamic,
         QuantizeStatic,
+        QuantizeWeights,
+        QuantizeFloat16,
     )
 }
 
