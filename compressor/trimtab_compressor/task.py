@@ -17,11 +17,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trimtab_compressor.arrays import AnyArray, FloatArray, IntArray, digest_array
+from trimtab_compressor.evidence import Evidence
+from trimtab_compressor.specs.base import Need
 from trimtab_protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
 
+
+STUDENT_WIDTH = -1.0
+"""Stands for a width where a network was made by `build_student`."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """As trimtab_protocol.base.Name."""
@@ -96,6 +101,8 @@ class Task:
         calibration: Inputs that show the ranges of activations, (n, *input_shape); 100 to 500
             training samples are enough.
         training: How to train.
+        build_student: Gives a new, untrained network of another design for distillation, with the same
+            inputs and outputs.
         ignored_layers: Names of layers (as in `named_modules`) that pruning must leave alone. The
             last layer that has `classes` outputs is always left alone.
         metric: What accuracy means here; only "top1_accuracy" so far.
@@ -110,6 +117,7 @@ class Task:
     test: Samples
     calibration: FloatArray
     training: Training = field(default_factory=Training)
+    build_student: Callable[[], nn.Module] | None = None
     ignored_layers: tuple[str, ...] = ()
     metric: str = "top1_accuracy"
     source_sha256: str = ""
@@ -133,6 +141,20 @@ class Task:
             self._check_inputs(f"{where}.inputs", samples.inputs)
             self._check_labels(f"{where}.labels", samples)
         self._check_inputs("calibration", self.calibration)
+
+    def build(self, width: float) -> nn.Module:
+        """A new, untrained network of a width, or the student's if it is STUDENT_WIDTH.
+
+        Raises:
+            ConfigError: There is no `build_student`. Anything else that the task's code raises.
+        """
+        if width != STUDENT_WIDTH:
+            return self.build_model(width)
+        if self.build_student is None:
+            raise ConfigError(
+                f"task {self.name} has no build_student; give it one, or leave out is_task_student"
+            )
+        return self.build_student()
 
     def _check_inputs(self, where: str, array: AnyArray) -> None:
         if not isinstance(array, np.ndarray) or array.dtype != np.float32:
@@ -168,6 +190,16 @@ class Task:
                 f"task {self.name}: {where} runs from {low} to {high}, classes={self.classes} "
                 f"allows 0 to {self.classes - 1}; correct the labels or the number of classes"
             )
+
+    @property
+    def has(self) -> frozenset[Need]:
+        """What passes can get from it: everything."""
+        return frozenset(Need)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What its files are calibrated with and judged on."""
+        return Evidence(self.calibration, self.test.inputs, self.test.labels, self.data_sha256)
 
     @cached_property
     def data_sha256(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ import torch
 import torch_pruning
 from torch import nn
 
+from trimtab_compressor.heads import output_width
 from trimtab_compressor.passes.stage import Network, NetworkStage
 from trimtab_compressor.passes.train import label_loss, schedule
 from trimtab_compressor.passes.training_loop import run_epochs
@@ -73,11 +74,5 @@ def layers_to_keep(model: nn.Module, task: Task) -> list[nn.Module]:
             f"{', '.join(name for name in layers if name)}"
         )
     kept = [layers[name] for name in task.ignored_layers]
-    heads = [layer for layer in layers.values() if _output_width(layer) == task.classes]
+    heads = [layer for layer in layers.values() if output_width(layer) == task.classes]
     return kept + heads[-1:]
-
-
-def _output_width(layer: nn.Module) -> int | None:
-    if isinstance(layer, nn.Linear):
-        return layer.out_features
-    return layer.out_channels if isinstance(layer, nn.Conv2d | nn.Conv1d) else None

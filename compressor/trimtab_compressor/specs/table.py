@@ -9,7 +9,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from trimtab_compressor.specs.base import Spec
-from trimtab_compressor.specs.distillation import Distill
+from trimtab_compressor.specs.distillation import (
+    Distill,
+    DistillDecoupled,
+    DistillFeatures,
+    DistillHard,
+)
 from trimtab_compressor.specs.pruning import PruneChannels
 from trimtab_compressor.specs.quantization import (
     QuantizeDynamic,
@@ -18,6 +23,7 @@ from trimtab_compressor.specs.quantization import (
     QuantizeWeights,
 )
 from trimtab_compressor.specs.training import Train
+from trimtab_compressor.specs.transfer import TransferFeatures, TransferFinetune
 from trimtab_protocol.errors import ConfigError, ErrorCode
 
 SPECS: dict[str, type[Spec]] = {
@@ -26,6 +32,11 @@ SPECS: dict[str, type[Spec]] = {
         Train,
         PruneChannels,
         Distill,
+        DistillHard,
+        DistillDecoupled,
+        DistillFeatures,
+        TransferFeatures,
+        TransferFinetune,
         QuantizeDynamic,
         QuantizeStatic,
         QuantizeWeights,
