@@ -22,11 +22,13 @@ from trimtab_compressor.checkpoint import load_checkpoint, save_checkpoint
 from trimtab_compressor.evaluate import evaluate, read_host_cpu
 from trimtab_compressor.export.table import EXPORTERS
 from trimtab_compressor.network import new_network
-from trimtab_compressor.passes.stage import FileStage, Findings, NetworkStage
+from trimtab_compressor.passes.stage import FileStage, Findings, NetworkStage, Validation
 from trimtab_compressor.passes.table import FILE_PASSES, NETWORK_PASSES
 from trimtab_compressor.passes.training_loop import predict
 from trimtab_compressor.recipes import BASE_RECIPE, Choice, find_recipe
-from trimtab_compressor.specs.base import FileSpec, NetworkSpec, Spec
+from trimtab_compressor.runtimes.port import Kernels, fit_samples
+from trimtab_compressor.runtimes.table import open_model
+from trimtab_compressor.specs.base import FileSpec, Need, NetworkSpec, Spec
 from trimtab_compressor.task import Task
 from trimtab_compressor.threads import thread_count
 from trimtab_protocol.manifest import ModelFormat, PassRecord, Quality, Scalar
@@ -120,7 +122,7 @@ class Builder:
         recipe = find_recipe(choice.recipe)
         file_specs = recipe.file_passes[choice.format]
         network = self._network(recipe.network_passes)
-        model_file = self._file(self._exported(network, choice.format), file_specs, choice.format)
+        model_file = self._file(network, file_specs, choice.format)
         key = digest_key(
             {
                 "quality": model_file.key,
@@ -176,24 +178,37 @@ class Builder:
         return _Step(key, self._cache.get_or_make(key, f".{model_format.value}", make))
 
     def _file(
-        self, exported: _Step, specs: tuple[FileSpec, ...], model_format: ModelFormat
+        self, network: _Step, specs: tuple[FileSpec, ...], model_format: ModelFormat
     ) -> _Step:
-        """The file after these passes."""
+        """The file of a network after these passes."""
         if not specs:
-            return exported
-        spec, source = specs[-1], self._file(exported, specs[:-1], model_format)
+            return self._exported(network, model_format)
+        spec, source = specs[-1], self._file(network, specs[:-1], model_format)
         key = self._file_key(source, spec)
 
         def make(path: Path) -> None:
             self._report(f"{spec.pass_name} {model_format.value} {_describe(spec)}".rstrip())
-            stage = FileStage(
-                spec=spec, source=source.path, target=path, calibration=self._task.calibration
-            )
+            stage = self._file_stage(spec, network, source.path, path)
             started = time.monotonic()
             findings = FILE_PASSES[(spec.pass_name, model_format)](stage)
             self._note(key, started, findings)
 
         return _Step(key, self._cache.get_or_make(key, f".{model_format.value}", make))
+
+    def _file_stage(
+        self, spec: FileSpec, network: _Step, source: Path, target: Path
+    ) -> FileStage[FileSpec]:
+        io, task = open_model(source, Kernels.EXACT).io, self._task
+        validation = None
+        if Need.VALIDATION in spec.needs:
+            model, _ = load_checkpoint(task, network.path)
+            validation = Validation(
+                inputs=fit_samples(io, task.test.inputs, what="test samples"),
+                labels=task.test.labels,
+                reference=predict(model, task.test.inputs).numpy(),
+            )
+        calibration = fit_samples(io, task.calibration, what="calibration samples")
+        return FileStage(spec, source, target, calibration, validation)
 
     def _network_key(self, specs: tuple[NetworkSpec, ...]) -> str:
         task = self._task
@@ -209,14 +224,16 @@ class Builder:
         )
 
     def _file_key(self, source: _Step, spec: FileSpec) -> str:
-        return digest_key(
-            {
-                "source": source.key,
-                "pass": [spec.pass_name, spec.revision],
-                "parameters": spec.parameters(),
-                "calibration": self._task.data_sha256["calibration"],
-            }
-        )
+        parts: dict[str, object] = {
+            "source": source.key,
+            "pass": [spec.pass_name, spec.revision],
+            "parameters": spec.parameters(),
+            "calibration": self._task.data_sha256["calibration"],
+        }
+        if Need.VALIDATION in spec.needs:
+            data = self._task.data_sha256
+            parts["validation"] = [data["test"], data["test_labels"]]
+        return digest_key(parts)
 
     def _note(self, key: str, started: float, findings: Findings) -> None:
         """Keep beside a result what is not in it."""
@@ -230,10 +247,10 @@ class Builder:
             self._record(specs[end], self._network_key(specs[: end + 1]))
             for end in range(len(specs))
         ]
-        source = self._exported(self._network(specs), choice.format)
-        for spec in file_specs:
+        network = self._network(specs)
+        for end, spec in enumerate(file_specs):
+            source = self._file(network, file_specs[:end], choice.format)
             records.append(self._record(spec, self._file_key(source, spec)))
-            source = self._file(source, (spec,), choice.format)
         return tuple(records)
 
     def _record(self, spec: Spec, key: str) -> PassRecord:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from trimtab_compressor.agreement import check_agreement, compare_outputs, top1_accuracy
 from trimtab_compressor.arrays import AnyArray
+from trimtab_compressor.passes.stage import Validation
 from trimtab_compressor.runtimes.port import Kernels, fit_samples, run_all
 from trimtab_compressor.runtimes.table import open_model
 from trimtab_compressor.task import Samples
@@ -43,6 +44,18 @@ def evaluate(path: Path, samples: Samples, *, reference: AnyArray, is_quantized:
         on_host=top1_accuracy(on_host, samples.labels),
         host_cpu=read_host_cpu(),
     )
+
+
+def measure_accuracy(path: Path, validation: Validation) -> float:
+    """Exact accuracy of a file in the middle of a pass; without labels, its agreement with the float model.
+
+    Raises:
+        ModelError: The file does not load or does not run.
+    """
+    runner = open_model(path, Kernels.EXACT)
+    found = run_all(runner, validation.inputs)[runner.io.outputs[0].name]
+    labels = validation.labels if validation.labels is not None else validation.reference.argmax(-1)
+    return top1_accuracy(found, labels)
 
 
 def _outputs(path: Path, samples: Samples, kernels: Kernels) -> AnyArray:
