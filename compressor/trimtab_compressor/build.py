@@ -18,7 +18,7 @@ import torch
 
 from trimtab_compressor.arrays import digest_file, digest_key
 from trimtab_compressor.cache import Cache
-from trimtab_compressor.checkpoint import load_checkpoint, save_checkpoint
+from trimtab_compressor.checkpoint import load_checkpoint, load_ranges, save_checkpoint
 from trimtab_compressor.evaluate import evaluate, read_host_cpu
 from trimtab_compressor.export.table import EXPORTERS
 from trimtab_compressor.network import new_network
@@ -155,7 +155,7 @@ class Builder:
             started = time.monotonic()
             made = NETWORK_PASSES[spec.pass_name](stage)
             self._note(key, started, made.findings)
-            save_checkpoint(made.module, made.width, path)
+            save_checkpoint(made.module, made.width, path, made.ranges)
 
         return _Step(key, self._cache.get_or_make(key, ".pt", make))
 
@@ -208,7 +208,8 @@ class Builder:
                 reference=predict(model, task.test.inputs).numpy(),
             )
         calibration = fit_samples(io, task.calibration, what="calibration samples")
-        return FileStage(spec, source, target, calibration, validation)
+        ranges = load_ranges(network.path)
+        return FileStage(spec, source, target, calibration, validation, ranges)
 
     def _network_key(self, specs: tuple[NetworkSpec, ...]) -> str:
         task = self._task

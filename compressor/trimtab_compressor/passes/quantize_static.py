@@ -19,6 +19,12 @@ from trimtab_compressor.passes.onnx_files import (
     check_is_quantized,
     preprocess,
 )
+from trimtab_compressor.passes.probe_files import (
+    find_onnx_ranges,
+    find_tflite_ranges,
+    note_ranges,
+    override_ranges,
+)
 from trimtab_compressor.passes.stage import FileStage, Findings
 from trimtab_compressor.passes.tflite_files import TfliteRecipe, quantize_tflite
 from trimtab_compressor.quiet import quiet
@@ -60,6 +66,7 @@ def quantize_static_onnx(stage: FileStage[QuantizeStatic]) -> Findings:
     with tempfile.TemporaryDirectory() as folder, quiet():
         prepared = preprocess(stage.source, Path(folder))
         draft = Path(folder) / "quantized.onnx"
+        ranges = find_onnx_ranges(prepared, stage)
         quantize_static(
             prepared,
             draft,
@@ -69,11 +76,15 @@ def quantize_static_onnx(stage: FileStage[QuantizeStatic]) -> Findings:
             reduce_range=spec.is_range_reduced,
             activation_type=QuantType.QInt8 if spec.is_symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            extra_options={"ActivationSymmetric": spec.is_symmetric, "WeightSymmetric": True},
+            extra_options={
+                "ActivationSymmetric": spec.is_symmetric,
+                "WeightSymmetric": True,
+                "TensorQuantOverrides": override_ranges(ranges),
+            },
         )
         check_is_quantized(draft)
         shutil.copyfile(draft, stage.target)
-    return {}
+    return note_ranges(stage, ranges)
 
 
 def quantize_static_tflite(stage: FileStage[QuantizeStatic]) -> Findings:
@@ -89,5 +100,6 @@ def quantize_static_tflite(stage: FileStage[QuantizeStatic]) -> Findings:
             "TFLite has one static int8 scheme: asymmetric, per channel, full range; leave "
             "is_symmetric, is_range_reduced and is_per_channel at their defaults"
         )
-    quantize_tflite(stage.source, stage.target, TfliteRecipe.STATIC_INT8, stage.calibration)
-    return {}
+    ranges = find_tflite_ranges(stage.source, stage)
+    quantize_tflite(stage.source, stage.target, TfliteRecipe.STATIC_INT8, stage.calibration, ranges)
+    return note_ranges(stage, ranges)

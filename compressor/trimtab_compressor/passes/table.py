@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trimtab_compressor.passes.distill import distill
 from trimtab_compressor.passes.prune_channels import prune_channels
+from trimtab_compressor.passes.quantize_aware import quantize_aware
 from trimtab_compressor.passes.quantize_dynamic import (
     quantize_dynamic_onnx,
     quantize_dynamic_tflite,
@@ -14,6 +15,7 @@ from trimtab_compressor.passes.train import train
 from trimtab_compressor.specs.distillation import Distill
 from trimtab_compressor.specs.pruning import PruneChannels
 from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
+from trimtab_compressor.specs.quantize_aware import QuantizeAware
 from trimtab_compressor.specs.training import Train
 from trimtab_protocol.manifest import ModelFormat
 
@@ -21,6 +23,7 @@ NETWORK_PASSES: dict[str, NetworkPass] = {
     Train.pass_name: train,
     PruneChannels.pass_name: prune_channels,
     Distill.pass_name: distill,
+    QuantizeAware.pass_name: quantize_aware,
 }
 
 FILE_PASSES: dict[tuple[str, ModelFormat], FilePass] = {

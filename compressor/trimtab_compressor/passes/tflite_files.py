@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trimtab_compressor.arrays import AnyArray
+from trimtab_compressor.learned_ranges import LearnedRange
 from trimtab_compressor.quiet import quiet
 from trimtab_compressor.runtimes.port import Arrays
 from trimtab_protocol.errors import ErrorCode, ModelError
@@ -24,7 +25,13 @@ class TfliteRecipe(str, Enum):
     DYNAMIC_MIXED = "dynamic_mixed"  # convolutions per channel, dense layers per tensor
 
 
-def quantize_tflite(source: Path, target: Path, recipe: TfliteRecipe, calibration: Arrays) -> None:
+def quantize_tflite(
+    source: Path,
+    target: Path,
+    recipe: TfliteRecipe,
+    calibration: Arrays,
+    ranges: Mapping[str, LearnedRange] | None = None,
+) -> None:
     """Quantize `source` into `target`.
 
     Args:
@@ -32,6 +39,7 @@ def quantize_tflite(source: Path, target: Path, recipe: TfliteRecipe, calibratio
         target: Written, or not touched if something goes wrong.
         recipe: What to do.
         calibration: By tensor name, (n, *input shape); used by static recipes only.
+        ranges: By tensor, what stands above what calibration finds.
 
     Raises:
         ModelError: The quantizer refused the file, or left it as it was.
@@ -41,10 +49,11 @@ def quantize_tflite(source: Path, target: Path, recipe: TfliteRecipe, calibratio
 
         try:
             worker = quantizer.Quantizer(str(source), RECIPES[recipe]())
-            ranges = None
+            found = None
             if worker.need_calibration:
-                ranges = worker.calibrate({SIGNATURE: _batches(source, calibration)})
-            worker.quantize(ranges).export_model(str(target), overwrite=True)
+                found = worker.calibrate({SIGNATURE: _batches(source, calibration)})
+                _put_ranges(found, ranges or {})
+            worker.quantize(found).export_model(str(target), overwrite=True)
         except (ValueError, RuntimeError, KeyError) as error:
             raise ModelError(
                 f"the TFLite quantizer refused the model: {error}", code=ErrorCode.MODEL_UNREADABLE
@@ -70,6 +79,15 @@ def check_is_quantized(path: Path) -> None:
             "nothing was quantized: the quantizer left every tensor as it was; use another recipe",
             code=ErrorCode.MODEL_UNREADABLE,
         )
+
+
+def _put_ranges(calibrated: dict[str, Any], ranges: Mapping[str, LearnedRange]) -> None:
+    """Replace calibrated ranges, which are arrays of one value each."""
+    for name, row in ranges.items():
+        if name in calibrated:
+            least = calibrated[name]["min"]
+            calibrated[name]["min"] = np.full_like(least, row.low)
+            calibrated[name]["max"] = np.full_like(least, row.high)
 
 
 def _batches(path: Path, calibration: Arrays) -> list[dict[str, AnyArray]]:

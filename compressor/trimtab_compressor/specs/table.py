@@ -12,6 +12,7 @@ from trimtab_compressor.specs.base import Spec
 from trimtab_compressor.specs.distillation import Distill
 from trimtab_compressor.specs.pruning import PruneChannels
 from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
+from trimtab_compressor.specs.quantize_aware import QuantizeAware
 from trimtab_compressor.specs.training import Train
 from trimtab_protocol.errors import ConfigError, ErrorCode
 
@@ -21,6 +22,7 @@ SPECS: dict[str, type[Spec]] = {
         Train,
         PruneChannels,
         Distill,
+        QuantizeAware,
         QuantizeDynamic,
         QuantizeStatic,
     )
