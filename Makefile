@@ -37,7 +37,7 @@ lint: $(VENV)/.test-ready
 	$(BIN)/ruff format --check --quiet .
 
 types: $(VENV)/.test-ready
-	$(BIN)/mypy protocol agent compressor deploy tests examples/demo examples/mnist examples/application bench
+	$(BIN)/mypy protocol agent compressor deploy tests examples/demo examples/animals examples/text examples/speech examples/large_cnn examples/application bench
 
 layers: $(VENV)/.test-ready
 	$(BIN)/lint-imports

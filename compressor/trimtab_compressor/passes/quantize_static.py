@@ -25,6 +25,7 @@ from trimtab_compressor.passes.onnx_files import (
     prepared,
     run_activations,
 )
+from trimtab_compressor.passes.probe_files import find_onnx_ranges, find_tflite_ranges, note_ranges
 from trimtab_compressor.passes.quantize_float16 import store_float16
 from trimtab_compressor.passes.ranges import Range, find_ranges
 from trimtab_compressor.passes.stage import FileStage, Findings
@@ -56,12 +57,14 @@ def quantize_static_onnx(stage: FileStage[QuantizeStatic]) -> Findings:
             spec.calibrator,
             spec.percentile,
         )
+        learned = find_onnx_ranges(source, stage)
+        ranges |= {name: (row.low, row.high) for name, row in learned.items()}
         _write_qdq(source, draft, spec, excluded, ranges)
         if spec.excluded_type == "float16":
             store_float16(draft, draft, only=excluded)
         findings = report_change(count_weights(source), count_weights(draft))
         shutil.copyfile(draft, stage.target)
-    return findings
+    return {**findings, **note_ranges(stage, learned)}
 
 
 def quantize_static_tflite(stage: FileStage[QuantizeStatic]) -> Findings:
@@ -87,7 +90,11 @@ def quantize_static_tflite(stage: FileStage[QuantizeStatic]) -> Findings:
             )
     from trimtab_compressor.passes.tflite_rules import static_rules  # noqa: PLC0415 - heavy
 
-    return quantize_tflite(stage, static_rules(spec))
+    learned = find_tflite_ranges(stage.source, stage)
+    findings = quantize_tflite(
+        stage, static_rules(spec), {name: (row.low, row.high) for name, row in learned.items()}
+    )
+    return {**findings, **note_ranges(stage, learned)}
 
 
 def _write_qdq(

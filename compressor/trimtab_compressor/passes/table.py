@@ -5,6 +5,7 @@ from __future__ import annotations
 from trimtab_compressor.passes.distill import distill, distill_decoupled, distill_hard
 from trimtab_compressor.passes.distill_features import distill_features
 from trimtab_compressor.passes.prune_channels import prune_channels
+from trimtab_compressor.passes.quantize_aware import quantize_aware
 from trimtab_compressor.passes.quantize_dynamic import (
     quantize_dynamic_onnx,
     quantize_dynamic_tflite,
@@ -35,6 +36,7 @@ from trimtab_compressor.specs.quantization import (
     QuantizeStatic,
     QuantizeWeights,
 )
+from trimtab_compressor.specs.quantize_aware import QuantizeAware
 from trimtab_compressor.specs.training import Train
 from trimtab_compressor.specs.transfer import TransferFeatures, TransferFinetune
 from trimtab_protocol.manifest import ModelFormat
@@ -48,6 +50,7 @@ NETWORK_PASSES: dict[str, NetworkPass] = {
     DistillFeatures.pass_name: distill_features,
     TransferFeatures.pass_name: transfer_features,
     TransferFinetune.pass_name: transfer_finetune,
+    QuantizeAware.pass_name: quantize_aware,
 }
 
 FILE_PASSES: dict[tuple[str, ModelFormat], FilePass] = {

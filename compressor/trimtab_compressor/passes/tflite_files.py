@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,12 +33,15 @@ Rules: TypeAlias = "list[dict[str, Any]]"
 """What AI Edge Quantizer is told, see tflite_rules."""
 
 
-def quantize_tflite(stage: FileStage[Any], rules: Rules) -> Findings:
+def quantize_tflite(
+    stage: FileStage[Any], rules: Rules, learned: Mapping[str, Range] = MappingProxyType({})
+) -> Findings:
     """Quantize `stage.source` into `stage.target`, which is not touched if something goes wrong.
 
     Args:
         stage: The spec's `excluded` is checked; a static one's calibrator is used.
         rules: What to do.
+        learned: Ranges that stand above what calibration finds.
 
     Raises:
         ConfigError: An excluded layer does not exist.
@@ -50,7 +54,7 @@ def quantize_tflite(stage: FileStage[Any], rules: Rules) -> Findings:
         sign(model)
         write_tflite(model, source)
         with quiet():
-            _quantize(source, draft, rules, stage)
+            _quantize(source, draft, rules, stage, learned)
         made = read_tflite(draft)
         findings = report_change(count_weights(model), count_weights(made))
         write_tflite(made, stage.target)
@@ -171,7 +175,9 @@ def run_activations(path: Path, samples: Arrays) -> Iterator[Mapping[str, AnyArr
         yield {row["name"]: worker.get_tensor(row["index"])[None] for row in watched}
 
 
-def _quantize(source: Path, target: Path, rules: Rules, stage: FileStage[Any]) -> None:
+def _quantize(
+    source: Path, target: Path, rules: Rules, stage: FileStage[Any], learned: Mapping[str, Range]
+) -> None:
     from ai_edge_quantizer import quantizer  # noqa: PLC0415 - heavy
 
     try:
@@ -179,7 +185,7 @@ def _quantize(source: Path, target: Path, rules: Rules, stage: FileStage[Any]) -
         found = None
         if worker.need_calibration:
             found = worker.calibrate(_first_sample(source, stage), num_threads=thread_count())
-            _put_ranges(found, _find_ranges(source, stage))
+            _put_ranges(found, {**_find_ranges(source, stage), **learned})
         worker.quantize(found).export_model(str(target), overwrite=True)
     except (ModelError, ConfigError):
         raise

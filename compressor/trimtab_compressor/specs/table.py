@@ -22,6 +22,7 @@ from trimtab_compressor.specs.quantization import (
     QuantizeStatic,
     QuantizeWeights,
 )
+from trimtab_compressor.specs.quantize_aware import QuantizeAware
 from trimtab_compressor.specs.training import Train
 from trimtab_compressor.specs.transfer import TransferFeatures, TransferFinetune
 from trimtab_protocol.errors import ConfigError, ErrorCode
@@ -37,6 +38,7 @@ SPECS: dict[str, type[Spec]] = {
         DistillFeatures,
         TransferFeatures,
         TransferFinetune,
+        QuantizeAware,
         QuantizeDynamic,
         QuantizeStatic,
         QuantizeWeights,
