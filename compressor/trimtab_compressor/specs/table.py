@@ -12,6 +12,7 @@ from trimtab_compressor.specs.base import Spec
 from trimtab_compressor.specs.distillation import Distill
 from trimtab_compressor.specs.pruning import PruneChannels
 from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
+from trimtab_compressor.specs.rescue import CorrectBias, Equalize, RoundWeights
 from trimtab_compressor.specs.training import Train
 from trimtab_protocol.errors import ConfigError, ErrorCode
 
@@ -21,6 +22,9 @@ SPECS: dict[str, type[Spec]] = {
         Train,
         PruneChannels,
         Distill,
+        Equalize,
+        CorrectBias,
+        RoundWeights,
         QuantizeDynamic,
         QuantizeStatic,
     )
