@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from trimtab_compressor.passes.correct_bias import correct_bias
 from trimtab_compressor.passes.distill import distill, distill_decoupled, distill_hard
 from trimtab_compressor.passes.distill_features import distill_features
+from trimtab_compressor.passes.equalize import equalize
 from trimtab_compressor.passes.prune_channels import prune_channels
 from trimtab_compressor.passes.quantize_aware import quantize_aware
 from trimtab_compressor.passes.quantize_dynamic import (
@@ -19,6 +21,7 @@ from trimtab_compressor.passes.quantize_weights import (
     quantize_weights_onnx,
     quantize_weights_tflite,
 )
+from trimtab_compressor.passes.round_weights import round_weights
 from trimtab_compressor.passes.stage import FilePass, NetworkPass
 from trimtab_compressor.passes.train import train
 from trimtab_compressor.passes.transfer_features import transfer_features
@@ -37,6 +40,7 @@ from trimtab_compressor.specs.quantization import (
     QuantizeWeights,
 )
 from trimtab_compressor.specs.quantize_aware import QuantizeAware
+from trimtab_compressor.specs.rescue import CorrectBias, Equalize, RoundWeights
 from trimtab_compressor.specs.training import Train
 from trimtab_compressor.specs.transfer import TransferFeatures, TransferFinetune
 from trimtab_protocol.manifest import ModelFormat
@@ -54,6 +58,9 @@ NETWORK_PASSES: dict[str, NetworkPass] = {
 }
 
 FILE_PASSES: dict[tuple[str, ModelFormat], FilePass] = {
+    (Equalize.pass_name, ModelFormat.ONNX): equalize,
+    (CorrectBias.pass_name, ModelFormat.ONNX): correct_bias,
+    (RoundWeights.pass_name, ModelFormat.ONNX): round_weights,
     (QuantizeDynamic.pass_name, ModelFormat.ONNX): quantize_dynamic_onnx,
     (QuantizeDynamic.pass_name, ModelFormat.TFLITE): quantize_dynamic_tflite,
     (QuantizeStatic.pass_name, ModelFormat.ONNX): quantize_static_onnx,

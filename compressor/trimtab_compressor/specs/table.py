@@ -23,6 +23,7 @@ from trimtab_compressor.specs.quantization import (
     QuantizeWeights,
 )
 from trimtab_compressor.specs.quantize_aware import QuantizeAware
+from trimtab_compressor.specs.rescue import CorrectBias, Equalize, RoundWeights
 from trimtab_compressor.specs.training import Train
 from trimtab_compressor.specs.transfer import TransferFeatures, TransferFinetune
 from trimtab_protocol.errors import ConfigError, ErrorCode
@@ -39,6 +40,9 @@ SPECS: dict[str, type[Spec]] = {
         TransferFeatures,
         TransferFinetune,
         QuantizeAware,
+        Equalize,
+        CorrectBias,
+        RoundWeights,
         QuantizeDynamic,
         QuantizeStatic,
         QuantizeWeights,
