@@ -35,7 +35,7 @@ def print_recipes(recipes: Mapping[str, Recipe]) -> None:
         )
         for recipe in recipes.values()
     ]
-    _print_table(
+    print_table(
         "Recipes, gentlest first", ("recipe", "formats", "network passes", "what it does"), rows
     )
 
@@ -53,7 +53,7 @@ def print_built(report: RunReport) -> None:
         for row in report.candidates
     ]
     heads = ("recipe", "format", "bytes", "exact", "on host", "drop", "seconds")
-    _print_table(f"Candidates of {report.task}", heads, rows)
+    print_table(f"Candidates of {report.task}", heads, rows)
 
 
 def print_fit(report: FitReport) -> None:
@@ -75,7 +75,7 @@ def print_fit(report: FitReport) -> None:
         "p90 ms",
         "verdict",
     )
-    _print_table(f"Fit of {report.name}", heads, rows)
+    print_table(f"Fit of {report.name}", heads, rows)
     if report.chosen is not None:
         print(
             f"chosen: {report.chosen.recipe} ({report.chosen.format.value}) {report.chosen.artifact}"
@@ -122,7 +122,16 @@ def _qualities(quality: Quality | None) -> tuple[str, str, str]:
     return exact, on_host, drop
 
 
-def _print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def print_facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """A title, then one line per fact."""
+    print(title)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"  {name:<{width}}  {value}")
+
+
+def print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table by rich; on a pipe as wide as PLAIN_WIDTH."""
     from rich.console import Console  # noqa: PLC0415 - not for --help
     from rich.table import Table  # noqa: PLC0415
 
