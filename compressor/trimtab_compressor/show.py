@@ -6,8 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from trimtab_compressor.fit_report import CandidateReport, ClassReport, FitReport
-from trimtab_compressor.recipes import Recipe
-from trimtab_compressor.run_report import RunReport
+from trimtab_compressor.recipe import Recipe
+from trimtab_compressor.run_report import CandidateResult, RunReport
 from trimtab_protocol.manifest import Quality
 from trimtab_protocol.reading import Reading
 
@@ -48,12 +48,44 @@ def print_built(report: RunReport) -> None:
             row.format.value,
             f"{row.size_bytes:,}",
             *_qualities(row.quality),
+            _count(_macs(row)),
             f"{row.seconds:.1f}",
         )
         for row in report.candidates
     ]
-    heads = ("recipe", "format", "bytes", "exact", "on host", "drop", "seconds")
-    print_table(f"Candidates of {report.task}", heads, rows)
+    heads = ("recipe", "format", "bytes", "exact", "on host", "drop", "MACs", "seconds")
+    metrics = {row.quality.metric.replace("_", " ") for row in report.candidates}
+    print_table(f"Candidates of {report.task}: {' and '.join(sorted(metrics))}", heads, rows)
+
+
+def print_steps(report: RunReport) -> None:
+    """One line per intermediate of every candidate."""
+    rows = [
+        (
+            f"{row.recipe} ({row.format.value})" if number == 0 else "",
+            step.name,
+            "-" if step.accuracy is None else f"{step.accuracy:.4f}",
+            "-" if step.on_host is None else f"{step.on_host:.4f}",
+            _count(step.parameter_count),
+            _count(step.macs),
+            _count(step.size_bytes),
+            "-" if step.seconds is None else f"{step.seconds:.1f}",
+        )
+        for row in report.candidates
+        for number, step in enumerate(row.steps)
+    ]
+    heads = ("candidate", "after", "exact", "on host", "parameters", "MACs", "bytes", "seconds")
+    print_table(f"Steps of {report.task}", heads, rows)
+
+
+def _macs(candidate: CandidateResult) -> int | None:
+    """Of the network that was exported, if there was one."""
+    counts = [step.macs for step in candidate.steps if step.macs is not None]
+    return counts[-1] if counts else None
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
 def print_fit(report: FitReport) -> None:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trimtab_compressor.arrays import AnyArray, FloatArray, IntArray, digest_array
+from trimtab_compressor.evidence import Evidence
+from trimtab_compressor.specs.base import Need
 from trimtab_protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -168,6 +170,16 @@ class Task:
                 f"task {self.name}: {where} runs from {low} to {high}, classes={self.classes} "
                 f"allows 0 to {self.classes - 1}; correct the labels or the number of classes"
             )
+
+    @property
+    def has(self) -> frozenset[Need]:
+        """What passes can get from it: everything."""
+        return frozenset(Need)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What its files are calibrated with and judged on."""
+        return Evidence(self.calibration, self.test.inputs, self.test.labels, self.data_sha256)
 
     @cached_property
     def data_sha256(self) -> dict[str, str]:

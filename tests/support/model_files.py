@@ -12,6 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trimtab_compressor.passes.stage import FileStage
 from trimtab_compressor.passes.table import FILE_PASSES
+from trimtab_compressor.runtimes.port import Kernels
+from trimtab_compressor.runtimes.table import open_model
 from trimtab_compressor.specs.base import FileSpec
 from trimtab_protocol.manifest import ModelFormat
 
@@ -74,6 +76,7 @@ def draw_images(count: int = 32) -> NDArray[np.float32]:
 
 def quantized(source: Path, target: Path, spec: FileSpec) -> Path:
     """`source` after one pass over files, calibrated on noise."""
-    stage = FileStage(spec=spec, source=source, target=target, calibration=draw_images())
+    name = open_model(source, Kernels.EXACT).io.inputs[0].name
+    stage = FileStage(spec=spec, source=source, target=target, calibration={name: draw_images()})
     FILE_PASSES[(spec.pass_name, ModelFormat(source.suffix[1:]))](stage)
     return target

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from trimtab_protocol.errors import ErrorCode, ModelError
 
+CALIBRATION_BATCH = 50
+
 
 def preprocess(source: Path, folder: Path) -> Path:
     """Fold constants and infer shapes into a new file in `folder`."""
@@ -16,11 +18,14 @@ def preprocess(source: Path, folder: Path) -> Path:
     return target
 
 
-def input_name(path: Path) -> str:
-    """Name of the model's first input."""
+def calibration_batch(path: Path) -> int:
+    """How many samples one calibration run may take: many where the batch is free, else one."""
     import onnx  # noqa: PLC0415 - heavy
 
-    return str(onnx.load(path, load_external_data=False).graph.input[0].name)
+    graph = onnx.load(path, load_external_data=False).graph
+    constants = {row.name for row in graph.initializer}
+    shapes = [row.type.tensor_type.shape.dim for row in graph.input if row.name not in constants]
+    return CALIBRATION_BATCH if all(dims and not dims[0].dim_value for dims in shapes) else 1
 
 
 def is_quantized(path: Path) -> bool:

@@ -13,27 +13,31 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from trimtab_compressor.arrays import FloatArray
-from trimtab_compressor.passes.onnx_files import check_is_quantized, input_name, preprocess
+from trimtab_compressor.arrays import AnyArray
+from trimtab_compressor.passes.onnx_files import (
+    calibration_batch,
+    check_is_quantized,
+    preprocess,
+)
 from trimtab_compressor.passes.stage import FileStage, Findings
 from trimtab_compressor.passes.tflite_files import TfliteRecipe, quantize_tflite
 from trimtab_compressor.quiet import quiet
+from trimtab_compressor.runtimes.port import Arrays
 from trimtab_compressor.specs.quantization import QuantizeStatic
 from trimtab_protocol.errors import ConfigError
-
-CALIBRATION_BATCH = 50
 
 
 class ArrayReader:
     """Calibration batches in the shape that ONNX Runtime asks for."""
 
-    def __init__(self, name: str, samples: FloatArray) -> None:
-        self._batches: Iterator[dict[str, FloatArray]] = iter(
-            {name: samples[start : start + CALIBRATION_BATCH]}
-            for start in range(0, len(samples), CALIBRATION_BATCH)
+    def __init__(self, samples: Arrays, batch: int) -> None:
+        count = len(next(iter(samples.values())))
+        self._batches: Iterator[dict[str, AnyArray]] = iter(
+            {name: rows[start : start + batch] for name, rows in samples.items()}
+            for start in range(0, count, batch)
         )
 
-    def get_next(self) -> dict[str, FloatArray] | None:
+    def get_next(self) -> dict[str, AnyArray] | None:
         """The next batch, or None after the last."""
         return next(self._batches, None)
 
@@ -59,7 +63,7 @@ def quantize_static_onnx(stage: FileStage[QuantizeStatic]) -> Findings:
         quantize_static(
             prepared,
             draft,
-            ArrayReader(input_name(prepared), stage.calibration),
+            ArrayReader(stage.calibration, calibration_batch(prepared)),
             quant_format=QuantFormat.QDQ,
             per_channel=spec.is_per_channel,
             reduce_range=spec.is_range_reduced,

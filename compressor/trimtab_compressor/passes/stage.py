@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from trimtab_compressor.arrays import FloatArray
+from trimtab_compressor.arrays import AnyArray, IntArray
+from trimtab_compressor.runtimes.port import Arrays
 from trimtab_compressor.specs.base import FileSpec, NetworkSpec
 from trimtab_compressor.task import Task
 from trimtab_protocol.manifest import Scalar
@@ -58,6 +59,21 @@ class NetworkStage(Generic[NetworkSpecT]):
 
 
 @dataclass(frozen=True)
+class Validation:
+    """What a pass may judge its own result on; `evaluate.measure_accuracy` does.
+
+    Args:
+        inputs: By input name, as the file's runtime names them; (n, *input shape).
+        labels: (n,); None if there are none, then the float model's answers stand for them.
+        reference: The float model's first output for the inputs, (n, ...).
+    """
+
+    inputs: Arrays
+    labels: IntArray | None
+    reference: AnyArray
+
+
+@dataclass(frozen=True)
 class FileStage(Generic[FileSpecT]):
     """Input of a pass over a model file.
 
@@ -65,13 +81,16 @@ class FileStage(Generic[FileSpecT]):
         spec: What to do.
         source: Result of the pass before; not to be changed.
         target: Where the result goes.
-        calibration: (n, *input shape), float32.
+        calibration: By input name, as the file's runtime names them (`open_model(source, ...).io`);
+            (n, *input shape), every input with the same n.
+        validation: Only for a spec that needs Need.VALIDATION.
     """
 
     spec: FileSpecT
     source: Path
     target: Path
-    calibration: FloatArray
+    calibration: Arrays
+    validation: Validation | None = None
 
 
 NetworkPass: TypeAlias = "Callable[[NetworkStage[Any]], Network]"

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from trimtab_compressor.arrays import FloatArray
+from trimtab_compressor.arrays import AnyArray
 from trimtab_compressor.quiet import quiet
+from trimtab_compressor.runtimes.port import Arrays
 from trimtab_protocol.errors import ErrorCode, ModelError
 
 SIGNATURE = "serving_default"
@@ -23,16 +24,14 @@ class TfliteRecipe(str, Enum):
     DYNAMIC_MIXED = "dynamic_mixed"  # convolutions per channel, dense layers per tensor
 
 
-def quantize_tflite(
-    source: Path, target: Path, recipe: TfliteRecipe, calibration: FloatArray
-) -> None:
+def quantize_tflite(source: Path, target: Path, recipe: TfliteRecipe, calibration: Arrays) -> None:
     """Quantize `source` into `target`.
 
     Args:
-        source: Float TFLite file with one signature of one input.
+        source: Float TFLite file with one signature.
         target: Written, or not touched if something goes wrong.
         recipe: What to do.
-        calibration: (n, *input shape); used by static recipes only.
+        calibration: By tensor name, (n, *input shape); used by static recipes only.
 
     Raises:
         ModelError: The quantizer refused the file, or left it as it was.
@@ -44,9 +43,7 @@ def quantize_tflite(
             worker = quantizer.Quantizer(str(source), RECIPES[recipe]())
             ranges = None
             if worker.need_calibration:
-                name = _input_name(source)
-                batches = [{name: sample[None]} for sample in calibration]
-                ranges = worker.calibrate({SIGNATURE: batches})
+                ranges = worker.calibrate({SIGNATURE: _batches(source, calibration)})
             worker.quantize(ranges).export_model(str(target), overwrite=True)
         except (ValueError, RuntimeError, KeyError) as error:
             raise ModelError(
@@ -75,10 +72,14 @@ def check_is_quantized(path: Path) -> None:
         )
 
 
-def _input_name(path: Path) -> str:
+def _batches(path: Path, calibration: Arrays) -> list[dict[str, AnyArray]]:
+    """One sample at a time, by the signature's names for the tensors."""
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - heavy
 
-    return str(Interpreter(str(path)).get_signature_list()[SIGNATURE]["inputs"][0])
+    details = Interpreter(str(path)).get_signature_runner(SIGNATURE).get_input_details()
+    rows = {name: calibration[row["name"]] for name, row in details.items()}
+    count = len(next(iter(rows.values())))
+    return [{name: row[at : at + 1] for name, row in rows.items()} for at in range(count)]
 
 
 def _static_int8() -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ class Need(str, Enum):
     TRAINING_INPUTS = "training inputs"
     TRAINING_LABELS = "training labels"
     CALIBRATION = "calibration samples"
+    VALIDATION = "validation samples"  # held out; FileStage.validation is given to who needs it
     TEST_LABELS = "labels of the test samples"
 
 
