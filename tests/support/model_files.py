@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,7 +28,7 @@ def draw(*shape: int, seed: int = 0) -> NDArray[np.float32]:
 def write_graph(
     path: Path,
     nodes: Sequence[onnx.NodeProto],
-    constants: dict[str, NDArray[np.generic]],
+    constants: Mapping[str, NDArray[Any]],
     *,
     taken: Sequence[object] = ("batch", *IMAGE),
     given: Sequence[object] | None = None,
