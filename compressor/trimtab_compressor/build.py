@@ -21,7 +21,7 @@ from trimtab_compressor.cache import Cache
 from trimtab_compressor.file_line import FileLine
 from trimtab_compressor.given_file import GivenFile
 from trimtab_compressor.judgement import FileJudgement, NetworkJudgement
-from trimtab_compressor.model_file import ModelFile
+from trimtab_compressor.model_file import ModelFile, ModelFiles
 from trimtab_compressor.needs import check_needs, network_passes_of
 from trimtab_compressor.network_line import NetworkLine
 from trimtab_compressor.plan import Plan, Point, Step
@@ -85,7 +85,7 @@ class Builder:
 
     def __init__(
         self,
-        subject: Task | ModelFile,
+        subject: Task | ModelFile | ModelFiles,
         cache: Cache,
         report: Callable[[str], None],
         book: RecipeBook = SHIPPED,
@@ -138,8 +138,8 @@ class Builder:
         """
         recipe = self._book.find(choice.recipe)
         specs = recipe.file_passes[choice.format]
-        if isinstance(self._subject, ModelFile):
-            return self._plan_file(self._subject, choice.format, specs)
+        if not isinstance(self._subject, Task):
+            return self._plan_file(self._subject.file(choice.format), choice.format, specs)
         networks = self._networks
         assert networks is not None
         points = networks.points(network_passes_of(recipe, self._subject.has))

@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
     cache = open_cache(options.cache)
     from trimtab_compressor.subject import open_subject, read_choices  # noqa: PLC0415
 
-    subject = open_subject(read_subject_paths(options), tell)
+    subject = open_subject(read_subject_paths(options), formats, cache, tell)
     choices, left_out = read_choices(book, names, formats, subject)
     for reason in left_out:
         tell(f"left out: {reason}")
@@ -144,6 +144,7 @@ def _build_elsewhere(
         read_subject_paths(options).resolve(),
         tuple(path.resolve() for path in options.recipe_file),
         cache,
+        read_formats(options.format),
     )
     place = dask_cluster(options.scheduler) if options.scheduler else local_processes(options.jobs)
     with place as executor:
