@@ -39,7 +39,7 @@ lint: $(VENV)/.test-ready
 	$(BIN)/ruff format --check --quiet .
 
 types: $(VENV)/.test-ready
-	$(BIN)/mypy protocol agent compressor deploy tests examples/demo examples/mnist examples/animals examples/text examples/speech examples/large_cnn examples/application examples/tables.py bench
+	$(BIN)/mypy protocol agent compressor deploy tests examples/demo examples/mnist examples/animals examples/text examples/speech examples/large_cnn examples/transfer examples/application examples/tables.py bench
 
 layers: $(VENV)/.test-ready
 	$(BIN)/lint-imports
