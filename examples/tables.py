@@ -78,6 +78,7 @@ class Bench:
             row,
             exact=built.quality.exact,
             on_host=built.quality.on_host,
+            macs=next((row.macs for row in reversed(built.steps) if row.macs is not None), None),
             size_bytes=built.size_bytes,
             packed_bytes=len(zlib.compress(built.path.read_bytes(), ZLIB_LEVEL)),
             latency=latency,
