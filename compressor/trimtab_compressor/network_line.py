@@ -8,8 +8,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from torch import nn
+
 from trimtab_compressor.agreement import TOP1_ACCURACY, top1_accuracy
-from trimtab_compressor.arrays import digest_key
+from trimtab_compressor.arrays import digest_file, digest_key
 from trimtab_compressor.cache import Cache
 from trimtab_compressor.checkpoint import load_checkpoint, load_ranges, save_checkpoint
 from trimtab_compressor.export.table import EXPORTERS
@@ -19,11 +21,15 @@ from trimtab_compressor.macs import count_macs, count_parameters
 from trimtab_compressor.network import new_network
 from trimtab_compressor.passes.stage import NetworkStage
 from trimtab_compressor.passes.table import NETWORK_PASSES
+from trimtab_compressor.passes.train import train_base
 from trimtab_compressor.passes.training_loop import predict
+from trimtab_compressor.passes.transfer import load_source
 from trimtab_compressor.plan import Point, Step, title_of
+from trimtab_compressor.recipe_book import BASE_PASSES
 from trimtab_compressor.results import load_outputs, path_of, run_pass, save_outputs, write_note
-from trimtab_compressor.specs.base import Need, NetworkSpec
+from trimtab_compressor.specs.base import Need, NetworkSpec, Spec
 from trimtab_compressor.task import Task
+from trimtab_protocol.errors import ConfigError, ErrorCode
 from trimtab_protocol.manifest import ModelFormat
 
 NETWORK_TOOLS = ("torch", "torch-pruning")
@@ -78,12 +84,34 @@ class NetworkLine:
         return Step(title_of(spec), key, ".pt", make)
 
     def _stage(self, specs: tuple[NetworkSpec, ...]) -> NetworkStage[NetworkSpec]:
-        if len(specs) == 1:
-            new = new_network(self._task, 1.0)
-            return NetworkStage(spec=specs[0], task=self._task, model=new, base=new)
-        model, width = load_checkpoint(self._task, self._checkpoint(specs[:-1]))
-        base, _ = load_checkpoint(self._task, self._checkpoint(specs[:1]))
-        return NetworkStage(spec=specs[-1], task=self._task, model=model, base=base, width=width)
+        model, width = new_network(self._task, 1.0), 1.0
+        base = model
+        if len(specs) > 1:
+            model, width = load_checkpoint(self._task, self._checkpoint(specs[:-1]))
+            base, _ = load_checkpoint(self._task, self._checkpoint(specs[:1]))
+        return NetworkStage(specs[-1], self._task, model, base, width, self.train_base)
+
+    def train_base(self, task: Task, width: float) -> nn.Module:
+        """The network of this or another task, trained as that task's base is; once, then from the cache.
+
+        Args:
+            task: This one, this one with another seed, or another.
+            width: 1.0 is the base itself.
+
+        Raises:
+            ConfigError: `build_model` cannot make that width.
+            ModelError: Training diverged.
+        """
+        key = NetworkLine(task, self._cache)._key(BASE_PASSES)
+        if width != 1.0:
+            key = digest_key({"base": key, "width": width})
+
+        def make(path: Path) -> None:
+            started = time.monotonic()
+            save_checkpoint(train_base(task, width), width, path)
+            write_note(self._cache, key, started, {})
+
+        return load_checkpoint(task, self._cache.get_or_make(key, ".pt", make))[0]
 
     def _checkpoint(self, specs: tuple[NetworkSpec, ...]) -> Path:
         return self._cache.path(self._key(specs), ".pt")
@@ -126,4 +154,25 @@ class NetworkLine:
         }
         if any({Need.VALIDATION, Need.TEST_LABELS} & spec.needs for spec in specs):
             parts["validation"] = task.evidence.test_digests()
+        files = [digest_named(spec, name) for spec in specs for name in spec.files()]
+        if files:
+            parts["files"] = files
+        sources = [load_source(name) for spec in specs for name in spec.task_files()]
+        if sources:
+            parts["sources"] = [NetworkLine(row, self._cache)._key(BASE_PASSES) for row in sources]
         return digest_key(parts)
+
+
+def digest_named(spec: Spec, name: str) -> str:
+    """Digest of a file that a pass was told to read.
+
+    Raises:
+        ConfigError: `config.missing`: there is none.
+    """
+    path = Path(name)
+    if not path.is_file():
+        raise ConfigError(
+            f"{spec.pass_name}: {path} does not exist; give a path as seen from {Path.cwd()}",
+            code=ErrorCode.CONFIG_MISSING,
+        )
+    return digest_file(path)

@@ -72,25 +72,24 @@ class _RoundToRange(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor, steps: int) -> Tensor:
         scale = (high - low) / steps
-        zero = torch.round(-low / scale).to(torch.int32)
+        zero = torch.round(-low / scale)
         ctx.save_for_backward(x, low, high, scale, zero)
         ctx.steps = steps
-        return torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, steps)
+        return (x / scale).round_().clamp_(-zero, steps - zero).mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         x, low, high, scale, zero = ctx.saved_tensors
-        lowest, highest = -zero * scale, (ctx.steps - zero) * scale
-        above, below = x > highest, x < lowest
-        passed = gradient.masked_fill(above | below, 0)
+        rounded = (x / scale).round_()
+        passed = gradient * (rounded.clamp(-zero, ctx.steps - zero) == rounded)
         if not ctx.needs_input_grad[2]:
             return passed, None, None, None
-        found = torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, ctx.steps)
-        by_scale = (passed * (found - x)).sum() / (high - low)
-        to_high = (gradient * above).sum() + by_scale
-        to_low = (gradient * below).sum() - by_scale
-        return passed, to_low, to_high, None
+        error = rounded.mul_(scale).sub_(x)  # x̂ - x, where x is inside
+        by_scale = error.mul_(passed).sum() / (high - low)
+        outside = gradient - passed
+        above = outside.sum() if zero == 0 else (outside * (x > 0)).sum()
+        return passed, outside.sum() - above - by_scale, above + by_scale, None
 
 
 def round_to_range(x: Tensor, low: Tensor, high: Tensor, steps: int) -> Tensor:
@@ -113,14 +112,13 @@ def round_weight(weight: Tensor, scheme: Scheme) -> Tensor:
         weight: (out_channels, ...).
         scheme: Per channel or per tensor, and to how many bits.
     """
-    bound = scheme.weight_bound
-    if not scheme.is_per_channel:
-        scale = (weight.detach().abs().amax() / bound).clamp_min(SMALLEST / bound)
-        zero = torch.zeros((), dtype=torch.int32)
-        return torch.fake_quantize_per_tensor_affine(weight, scale, zero, -bound, bound)
-    scales = (weight.detach().abs().flatten(1).amax(dim=1) / bound).clamp_min(SMALLEST / bound)
-    zeros = torch.zeros(len(scales), dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -bound, bound)
+    with torch.no_grad():
+        size = weight.abs()
+        largest = size.flatten(1).amax(dim=1) if scheme.is_per_channel else size.amax().expand(1)
+        scale = largest.clamp_min(SMALLEST).div_(scheme.weight_bound)
+        scale = scale.reshape(-1, *[1] * (weight.ndim - 1))  # (out_channels or 1, 1, ...)
+        change = (weight / scale).round_().mul_(scale).sub_(weight)
+    return weight + change
 
 
 class Phase(Enum):

@@ -122,7 +122,9 @@ def _collect_ranges(graph: QuantizedGraph, samples: FloatArray) -> tuple[Learned
     for hook in hooks:
         hook.remove()
     return tuple(
-        LearnedRange(name, *(float(bound) for bound in row.bounds()), fingerprint=seen[name])
+        LearnedRange(
+            name, *(float(bound.detach()) for bound in row.bounds()), fingerprint=seen[name]
+        )
         for name, row in used.items()
     )
 

@@ -7,6 +7,8 @@ from trimtab_compressor.passes.distill import distill, distill_decoupled, distil
 from trimtab_compressor.passes.distill_features import distill_features
 from trimtab_compressor.passes.equalize import equalize
 from trimtab_compressor.passes.prune_channels import prune_channels
+from trimtab_compressor.passes.prune_layers import prune_layers
+from trimtab_compressor.passes.prune_weights import prune_weights
 from trimtab_compressor.passes.quantize_aware import quantize_aware
 from trimtab_compressor.passes.quantize_dynamic import (
     quantize_dynamic_onnx,
@@ -33,7 +35,7 @@ from trimtab_compressor.specs.distillation import (
     DistillFeatures,
     DistillHard,
 )
-from trimtab_compressor.specs.pruning import PruneChannels
+from trimtab_compressor.specs.pruning import PruneChannels, PruneLayers, PruneWeights
 from trimtab_compressor.specs.quantization import (
     QuantizeDynamic,
     QuantizeFloat16,
@@ -49,7 +51,9 @@ from trimtab_protocol.manifest import ModelFormat
 
 NETWORK_PASSES: dict[str, NetworkPass] = {
     Train.pass_name: train,
+    PruneWeights.pass_name: prune_weights,
     PruneChannels.pass_name: prune_channels,
+    PruneLayers.pass_name: prune_layers,
     Distill.pass_name: distill,
     DistillHard.pass_name: distill_hard,
     DistillDecoupled.pass_name: distill_decoupled,

@@ -6,14 +6,17 @@ of this task: every later pass, and a checkpoint, know it.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from trimtab_compressor.arrays import digest_file
 from trimtab_compressor.heads import find_head
 from trimtab_compressor.passes.stage import Findings, NetworkStage
+from trimtab_compressor.task import Task
 from trimtab_compressor.task_file import load_task
 from trimtab_protocol.errors import ConfigError
 
@@ -35,10 +38,26 @@ def start_from_source(stage: NetworkStage[Any], source_task: str | None) -> tupl
     head = find_head(model, task.classes)
     if source_task is None:
         return head, {}
-    source = load_task(Path(source_task))
+    source = load_source(source_task)
     network = stage.train_base(source, 1.0)
     copy_layers(network, find_head(network, source.classes), model, head)
     return head, {"source": source.name, "source_sha256": source.source_sha256}
+
+
+def load_source(source_task: str) -> Task:
+    """The source, loaded once for all steps that depend on it, as long as its file does not change.
+
+    Raises:
+        ConfigError: There is no such file, or it defines no valid task.
+        TransientError: The task's data could not be fetched.
+    """
+    path = Path(source_task)
+    return _load(path, digest_file(path) if path.is_file() else "")
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, _digest: str) -> Task:
+    return load_task(path)
 
 
 def copy_layers(source: nn.Module, source_head: str, target: nn.Module, head: str) -> None:

@@ -15,7 +15,7 @@ from trimtab_compressor.specs.distillation import (
     DistillFeatures,
     DistillHard,
 )
-from trimtab_compressor.specs.pruning import PruneChannels
+from trimtab_compressor.specs.pruning import PruneChannels, PruneLayers, PruneWeights
 from trimtab_compressor.specs.quantization import (
     QuantizeDynamic,
     QuantizeFloat16,
@@ -33,7 +33,9 @@ SPECS: dict[str, type[Spec]] = {
     spec.pass_name: spec
     for spec in (
         Train,
+        PruneWeights,
         PruneChannels,
+        PruneLayers,
         Distill,
         DistillHard,
         DistillDecoupled,
