@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from trimtab_compressor.commands import fit, keys, package, push, recipes, run
+from trimtab_compressor.commands import fit, keys, package, push, recipes, rescue, run
 from trimtab_protocol.errors import (
     ConfigError,
     ErrorCode,
@@ -24,6 +24,7 @@ COMMANDS = {
     "keys": keys,
     "recipes": recipes,
     "run": run,
+    "rescue": rescue,
     "package": package,
     "push": push,
     "fit": fit,
