@@ -122,9 +122,7 @@ def _collect_ranges(graph: QuantizedGraph, samples: FloatArray) -> tuple[Learned
     for hook in hooks:
         hook.remove()
     return tuple(
-        LearnedRange(
-            name, *(float(bound.detach()) for bound in row.bounds()), fingerprint=seen[name]
-        )
+        LearnedRange(name, *(bound.item() for bound in row.bounds()), fingerprint=seen[name])
         for name, row in used.items()
     )
 

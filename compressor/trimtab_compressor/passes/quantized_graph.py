@@ -232,7 +232,8 @@ def _wrap_activations(traced: fx.GraphModule, scheme: Scheme) -> dict[str, Activ
         if not _is_quantized(node, modules, scheme):
             continue
         quantizer = ActivationQuantizer(scheme, _ceiling(node, modules))
-        quantizers[node.name] = quantizer
+        label = str(node.target) if node.op == "call_module" else node.name
+        quantizers[node.name if label in quantizers else label] = quantizer
         name = f"quantize_{node.name}"
         traced.add_submodule(name, quantizer)
         with traced.graph.inserting_after(node):
