@@ -87,7 +87,13 @@ TOOLS = {
     "inc": Tool(
         "Intel Neural Compressor for ONNX 1.0, tuning",
         "inc_autotune.py",
-        ("onnx-neural-compressor==1.0", "onnx==1.16.2", "onnxruntime==1.18.1", "numpy<2"),
+        (
+            "onnx-neural-compressor==1.0",
+            "onnx==1.16.2",
+            "onnxruntime==1.18.1",
+            "numpy<2",
+            "prettytable",
+        ),
     ),
 }
 TASKS = ("mnist", "animals", "text", "speech")
