@@ -17,7 +17,9 @@ from trimtab_compressor.passes.table import FILE_PASSES
 from trimtab_compressor.runtimes.port import Kernels, fit_samples, run_all
 from trimtab_compressor.runtimes.table import open_model
 from trimtab_compressor.specs.base import FileSpec
-from trimtab_compressor.specs.rescue import Equalize
+from trimtab_compressor.specs.quantization import QuantizeStatic
+from trimtab_compressor.specs.rescue import CorrectBias, Equalize, RoundWeights
+from trimtab_protocol.errors import ConfigError
 from trimtab_protocol.manifest import ModelFormat
 
 CALIBRATION = draw_images(48, seed=1)
@@ -132,3 +134,125 @@ def test_a_file_that_no_longer_computes_the_same_is_refused(
     )
     with pytest.raises(Exception, match="does not compute what net"):
         equalize(stage)
+
+
+GRIDS = [
+    pytest.param({"is_per_channel": per_channel, "is_range_reduced": reduced}, id=f"{name}{kind}")
+    for per_channel, name in ((True, "per channel"), (False, "per tensor"))
+    for reduced, kind in ((False, ""), (True, ", reduced"))
+]
+
+
+def integers_of(path: Path) -> dict[str, tuple[AnyArray, AnyArray]]:
+    """By the float constant's name, the int8 weights of a QDQ file and what they stand for."""
+    model = onnx.load(path)
+    values = {row.name: onnx.numpy_helper.to_array(row) for row in model.graph.initializer}
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0].endswith("_quantized"):
+            integers, scale = values[node.input[0]], values[node.input[1]]
+            if integers.dtype != np.int8 or integers.ndim < 2:
+                continue
+            axis = next((row.i for row in node.attribute if row.name == "axis"), 1)
+            shape = [1] * integers.ndim
+            if scale.size > 1:
+                shape[axis % integers.ndim] = scale.size
+            meaning = integers * scale.reshape(shape if scale.size > 1 else [1] * integers.ndim)
+            found[node.input[0].removesuffix("_quantized")] = (integers, meaning)
+    return found
+
+
+def float_constants(path: Path) -> dict[str, AnyArray]:
+    return {row.name: onnx.numpy_helper.to_array(row) for row in onnx.load(path).graph.initializer}
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_the_quantizer_keeps_every_weight_that_was_rounded_for_it(
+    grid: dict[str, bool], tmp_path: Path
+) -> None:
+    source = write_block_onnx(tmp_path / "net.onnx")
+    spec = RoundWeights(**grid, iterations=20, rows=200, samples=16)  # type: ignore[arg-type]
+    assert apply(spec, source, tmp_path / "rounded.onnx")["layers"] == 7
+    apply(QuantizeStatic(**grid), tmp_path / "rounded.onnx", tmp_path / "q.onnx")
+    rounded, before = float_constants(tmp_path / "rounded.onnx"), float_constants(source)
+    kept = integers_of(tmp_path / "q.onnx")
+    assert len(kept) == 7
+    moved = 0
+    for name, (integers, meaning) in kept.items():
+        np.testing.assert_allclose(meaning, rounded[name], rtol=1e-5, atol=1e-7)
+        assert np.abs(integers.astype(int)).max() == (64 if grid["is_range_reduced"] else 127)
+        nearest = np.rint(
+            before[name] / np.where(integers, meaning / np.where(integers, integers, 1), np.inf)
+        )
+        moved += int((nearest != integers)[integers != 0].sum())
+    assert moved > 50, "some were not rounded to the nearest"
+
+
+def mean_error(path: Path, expected: AnyArray) -> float:
+    found = outputs_of(path, CALIBRATION)
+    return float(np.abs((found - expected).mean(axis=0)).max() / np.ptp(expected))
+
+
+def squared_error(path: Path, expected: AnyArray) -> float:
+    return float(np.square(outputs_of(path) - expected).mean())
+
+
+@pytest.mark.parametrize("is_sequential", [True, False])
+def test_corrected_biases_take_the_mean_error_out(is_sequential: bool, tmp_path: Path) -> None:
+    source = write_block_onnx(tmp_path / "net.onnx", spread=100)
+    expected = outputs_of(source, CALIBRATION)
+    static = QuantizeStatic(is_per_channel=False)
+    apply(static, source, tmp_path / "plain.onnx")
+    spec = CorrectBias(is_per_channel=False, is_sequential=is_sequential)
+    assert apply(spec, source, tmp_path / "corrected.onnx")["layers"] == 7
+    apply(static, tmp_path / "corrected.onnx", tmp_path / "q.onnx")
+    plain, corrected = (
+        mean_error(tmp_path / "plain.onnx", expected),
+        mean_error(tmp_path / "q.onnx", expected),
+    )
+    assert corrected < 0.5 * plain
+    before = {layer.name: layer for layer in open_layers(source).layers}
+    for layer in open_layers(tmp_path / "corrected.onnx").layers:
+        np.testing.assert_array_equal(layer.weight, before[layer.name].weight)
+        assert layer.bias is not None, "the last layer had none"
+
+
+def test_each_pass_brings_a_per_tensor_file_nearer_to_its_float_network(tmp_path: Path) -> None:
+    source = write_block_onnx(tmp_path / "net.onnx", spread=100)
+    expected = outputs_of(source)
+    errors = {}
+    passes: dict[str, list[FileSpec]] = {
+        "plain": [],
+        "equalized": [Equalize()],
+        "corrected": [CorrectBias(is_per_channel=False)],
+        "rounded": [RoundWeights(is_per_channel=False, iterations=100)],
+        "equalized, rounded": [Equalize(), RoundWeights(is_per_channel=False, iterations=100)],
+    }
+    for name, specs in passes.items():
+        path = source
+        for number, spec in enumerate([*specs, QuantizeStatic(is_per_channel=False)]):
+            apply(spec, path, tmp_path / f"{number}.onnx")
+            path = tmp_path / f"{number}.onnx"
+        errors[name] = squared_error(path, expected)
+    for name in ("equalized", "corrected", "rounded", "equalized, rounded"):
+        assert errors[name] < 0.7 * errors["plain"], errors
+
+
+def test_layers_that_stay_in_float_keep_their_weights(tmp_path: Path) -> None:
+    source = write_block_onnx(tmp_path / "net.onnx")
+    spec = RoundWeights(excluded=("expand", "answer"), iterations=5, rows=100, samples=8)
+    assert apply(spec, source, tmp_path / "rounded.onnx")["layers"] == 5
+    before = {layer.name: layer.weight for layer in open_layers(source).layers}
+    after = {layer.name: layer.weight for layer in open_layers(tmp_path / "rounded.onnx").layers}
+    is_same = {name: np.array_equal(before[name], after[name]) for name in before}
+    assert [name for name, same in is_same.items() if same] == ["expand", "answer"]
+
+
+@pytest.mark.parametrize(
+    "spec", [CorrectBias(excluded=("nose",)), RoundWeights(excluded=("nose",))]
+)
+def test_a_layer_that_is_not_there_cannot_be_excluded(spec: FileSpec, tmp_path: Path) -> None:
+    source = write_block_onnx(tmp_path / "net.onnx")
+    with pytest.raises(ConfigError, match="excluded layer 'nose' is not in the model"):
+        apply(spec, source, tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()

@@ -124,10 +124,16 @@ def _set_bias(
     if site.bias_node is not None:
         _set_input(model, graph, nodes[site.bias_node], site.bias_index, bias)
         return
-    product = f"{site.product}.product"
     node = nodes[site.layer.name]
-    node.output[0] = product
     constant = numpy_helper.from_array(np.asarray(bias, np.float32), f"{site.product}.bias")
+    if site.layer.rank == 2:
+        # The runtime would fuse a product and an addition into this, under another name.
+        node.op_type = "Gemm"
+        node.input.append(constant.name)
+        model.graph.initializer.append(constant)
+        return
+    product = f"{site.product}.product"
+    node.output[0] = product
     adder = onnx.helper.make_node(
         "Add", [product, constant.name], [site.product], name=f"{site.layer.name}.bias"
     )
