@@ -80,7 +80,9 @@ def outputs_of(path: Path, task: Task, kernels: Kernels) -> AnyArray:
 
 def quantize(spec: FileSpec, source: Path, target: Path, task: Task) -> Path:
     model_format = ModelFormat(source.suffix[1:])
-    stage = FileStage(spec=spec, source=source, target=target, calibration=task.calibration)
+    io = open_model(source, Kernels.EXACT).io
+    samples = fit_samples(io, task.calibration, what="calibration samples")
+    stage = FileStage(spec=spec, source=source, target=target, calibration=samples)
     PASSES[(type(spec), model_format)](stage)  # type: ignore[operator]
     return target
 

@@ -28,6 +28,7 @@ class Need(str, Enum):
     TRAINING_INPUTS = "training inputs"
     TRAINING_LABELS = "training labels"
     CALIBRATION = "calibration samples"
+    VALIDATION = "validation samples"  # held out; FileStage.validation is given to who needs it
     TEST_LABELS = "labels of the test samples"
 
 
@@ -52,6 +53,14 @@ class Spec:
             name: ", ".join(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
         }
+
+    def files(self) -> tuple[str, ...]:
+        """Files that the pass reads; what is in them is part of the cache key."""
+        return ()
+
+    def task_files(self) -> tuple[str, ...]:
+        """Tasks whose base network the pass starts from; they are part of the cache key too."""
+        return ()
 
     def check(self, holds: bool, parameter: str, remedy: str) -> None:
         """Refuse a parameter, in `__post_init__`.

