@@ -1,39 +1,40 @@
-"""Build candidates: network passes, export, file passes, evaluation. Each step is cached by content.
+"""Build candidates: passes over the network, export, passes over the file, each of them evaluated.
 
-A step's key covers its spec, the key of the step before, the data, the task's source, the training
-settings and the versions of the tools, so recipes that share a beginning share its result, and a
-second run computes nothing.
+Every step is cached by content: its key covers its spec, the key of the step before, the data, the
+task's source, the training settings and the versions of the tools. So recipes that share a beginning
+share its result, a second run computes nothing, and one that was interrupted goes on where it was.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from trimtab_compressor.arrays import digest_file, digest_key
+from trimtab_compressor.agreement import check_agreement
+from trimtab_compressor.arrays import digest_file
 from trimtab_compressor.cache import Cache
-from trimtab_compressor.checkpoint import load_checkpoint, load_ranges, save_checkpoint
-from trimtab_compressor.evaluate import evaluate, read_host_cpu
-from trimtab_compressor.export.table import EXPORTERS
-from trimtab_compressor.network import new_network
-from trimtab_compressor.passes.stage import FileStage, Findings, NetworkStage, Validation
-from trimtab_compressor.passes.table import FILE_PASSES, NETWORK_PASSES
-from trimtab_compressor.passes.training_loop import predict
-from trimtab_compressor.recipes import BASE_RECIPE, Choice, find_recipe
-from trimtab_compressor.runtimes.port import Kernels, fit_samples
-from trimtab_compressor.runtimes.table import open_model
-from trimtab_compressor.specs.base import FileSpec, Need, NetworkSpec, Spec
+from trimtab_compressor.file_line import FileLine
+from trimtab_compressor.given_file import GivenFile
+from trimtab_compressor.judgement import FileJudgement, NetworkJudgement
+from trimtab_compressor.model_file import ModelFile
+from trimtab_compressor.needs import check_needs, network_passes_of
+from trimtab_compressor.network_line import NetworkLine
+from trimtab_compressor.plan import Plan, Point, Step
+from trimtab_compressor.recipe import Choice
+from trimtab_compressor.recipe_book import BASE_RECIPE, RecipeBook
+from trimtab_compressor.recipes import SHIPPED
+from trimtab_compressor.results import path_of, read_note
+from trimtab_compressor.run_report import StepResult
+from trimtab_compressor.specs.base import FileSpec, NetworkSpec
 from trimtab_compressor.task import Task
 from trimtab_compressor.threads import thread_count
 from trimtab_protocol.manifest import ModelFormat, PassRecord, Quality, Scalar
 
-AGREEMENT_SAMPLES = 512
 TOOLS: dict[ModelFormat, tuple[str, ...]] = {
     ModelFormat.ONNX: ("torch", "torch-pruning", "onnx", "onnxruntime"),
     ModelFormat.TFLITE: (
@@ -58,6 +59,7 @@ class Built:
         passes: What made it, with the seconds of each when it was first computed.
         base_sha256: Of the base in the same format; None for the base itself.
         seconds: Wall time of this call; near 0 if everything came from the cache.
+        steps: Every intermediate, as it was evaluated.
     """
 
     choice: Choice
@@ -67,27 +69,33 @@ class Built:
     passes: tuple[PassRecord, ...]
     base_sha256: str | None
     seconds: float
-
-
-@dataclass(frozen=True)
-class _Step:
-    key: str
-    path: Path
+    steps: tuple[StepResult, ...] = ()
 
 
 class Builder:
-    """Makes the candidates of one task.
+    """Makes the candidates of one task or model file.
 
     Args:
-        task: What to compress.
+        subject: What to compress.
         cache: Where results are kept.
         report: Told in one line what is about to be computed.
+        book: The recipes.
+        on_step: Told each step that is there, computed or found.
     """
 
-    def __init__(self, task: Task, cache: Cache, report: Callable[[str], None]) -> None:
-        self._task = task
+    def __init__(
+        self,
+        subject: Task | ModelFile,
+        cache: Cache,
+        report: Callable[[str], None],
+        book: RecipeBook = SHIPPED,
+        on_step: Callable[[Step], None] = lambda _: None,
+    ) -> None:
+        self._subject = subject
         self._cache = cache
         self._report = report
+        self._book = book
+        self._on_step = on_step
         torch.set_num_threads(thread_count())
 
     def build(self, choice: Choice) -> Built:
@@ -95,173 +103,125 @@ class Builder:
 
         Raises:
             ModelError: A pass failed, or the file does not compute its network.
-            ConfigError: The recipe does not exist or does not fit the task.
+            ConfigError: The recipe does not exist or does not fit the subject.
         """
         started = time.monotonic()
-        own = self._evaluated(choice)
-        base = own
-        base_choice = Choice(BASE_RECIPE, choice.format)
-        if choice != base_choice:
-            base = self._evaluated(base_choice)
-        step, quality = own
+        check_needs(self._book.find(choice.recipe), choice.format, self._subject.has)
+        base = self.plan(Choice(BASE_RECIPE, choice.format))
+        plan = self.plan(choice)
+        self._carry_out(base)
+        self._carry_out(plan)
+        own, base_file = plan.files[-1], base.files[-1]
+        path = path_of(self._cache, own.result)
+        base_quality = self._file_judgement(base_file).quality
         return Built(
             choice=choice,
-            path=step.path,
-            size_bytes=step.path.stat().st_size,
-            quality=quality.model_copy(update={"base": base[1].exact}),
-            passes=self._records(choice),
-            base_sha256=None if choice == base_choice else digest_file(base[0].path),
+            path=path,
+            size_bytes=path.stat().st_size,
+            quality=self._file_judgement(own).quality.model_copy(
+                update={"base": base_quality.exact}
+            ),
+            passes=tuple(self._record(row) for row in plan.points() if row.spec is not None),
+            base_sha256=None
+            if plan == base
+            else digest_file(path_of(self._cache, base_file.result)),
             seconds=time.monotonic() - started,
+            steps=tuple(self._step_result(row) for row in plan.points()),
         )
+
+    def plan(self, choice: Choice) -> Plan:
+        """What building a choice takes, in order; computes nothing.
+
+        Raises:
+            ConfigError: The recipe does not exist.
+        """
+        recipe = self._book.find(choice.recipe)
+        specs = recipe.file_passes[choice.format]
+        if isinstance(self._subject, ModelFile):
+            return self._plan_file(self._subject, choice.format, specs)
+        networks = NetworkLine(self._subject, self._cache)
+        points = networks.points(network_passes_of(recipe, self._subject.has))
+        last = points[-1]
+        assert last.outputs is not None
+        exported = networks.export(last, choice.format, self.tools(choice.format))
+        line = FileLine(
+            self._subject.evidence,
+            last.outputs,
+            choice.format,
+            self._cache,
+            lambda: networks.ranges(last),
+        )
+        first = Point(
+            "export",
+            None,
+            exported,
+            None,
+            line.judgement(exported, f"export {choice.format.value}"),
+        )
+        return Plan(points, line.points(first, specs))
+
+    def count_steps(self, choices: Iterable[Choice]) -> int:
+        """How many different steps these choices take, with those that are in the cache."""
+        plans = [self.plan(choice) for choice in choices]
+        plans += [self.plan(Choice(BASE_RECIPE, row.format)) for row in choices]
+        return len({(step.key, step.suffix) for plan in plans for step in plan.steps()})
 
     def tools(self, model_format: ModelFormat) -> dict[str, str]:
         """Versions of what made the candidates of a format."""
         return {name: version(name) for name in TOOLS[model_format]}
 
-    def _evaluated(self, choice: Choice) -> tuple[_Step, Quality]:
-        recipe = find_recipe(choice.recipe)
-        file_specs = recipe.file_passes[choice.format]
-        network = self._network(recipe.network_passes)
-        model_file = self._file(network, file_specs, choice.format)
-        key = digest_key(
-            {
-                "quality": model_file.key,
-                "cpu": read_host_cpu(),
-                "data": [self._task.data_sha256["test"], self._task.data_sha256["test_labels"]],
-            }
-        )
+    def _plan_file(
+        self, subject: ModelFile, model_format: ModelFormat, specs: tuple[FileSpec, ...]
+    ) -> Plan:
+        given = GivenFile(subject, self._cache)
+        result, outputs = given.result(), given.outputs()
+        line = FileLine(subject.evidence, outputs, model_format, self._cache)
+        first = Point("given", None, result, outputs, line.judgement(result, "reading it"))
+        return Plan((), line.points(first, specs))
 
+    def _carry_out(self, plan: Plan) -> None:
+        """Do what is not in the cache; stop at the first file that does not compute its network.
+
+        Files in the middle of a chain may be off: a later pass may be there to mend them.
+        """
+        for point in plan.points():
+            for step in point.steps():
+                self._do(step)
+            if point in (plan.files[0], plan.files[-1]):
+                self._check(plan, point)
+
+    def _do(self, step: Step) -> None:
         def make(path: Path) -> None:
-            self._report(f"evaluate {choice}")
-            model, _ = load_checkpoint(self._task, network.path)
-            quality = evaluate(
-                model_file.path,
-                self._task.test,
-                reference=predict(model, self._task.test.inputs[:AGREEMENT_SAMPLES]).numpy(),
-                is_quantized=any(not spec.is_exact for spec in file_specs),
-            )
-            path.write_text(quality.model_dump_json())
+            self._report(step.title)
+            step.make(path)
 
-        found = self._cache.get_or_make(key, ".quality.json", make)
-        return model_file, Quality.model_validate_json(found.read_text())
+        self._cache.get_or_make(step.key, step.suffix, make)
+        self._on_step(step)
 
-    def _network(self, specs: tuple[NetworkSpec, ...]) -> _Step:
-        """The checkpoint after these passes."""
-        spec, key = specs[-1], self._network_key(specs)
+    def _check(self, plan: Plan, point: Point) -> None:
+        specs = [row.spec for row in plan.files[: plan.files.index(point) + 1]]
+        is_quantized = any(isinstance(spec, FileSpec) and not spec.is_exact for spec in specs)
+        for agreement in self._file_judgement(point).agreements:
+            check_agreement(agreement, is_quantized=is_quantized)
 
-        def make(path: Path) -> None:
-            stage = self._network_stage(specs)
-            self._report(f"{spec.pass_name} {_describe(spec)}".rstrip())
-            started = time.monotonic()
-            made = NETWORK_PASSES[spec.pass_name](stage)
-            self._note(key, started, made.findings)
-            save_checkpoint(made.module, made.width, path, made.ranges)
+    def _file_judgement(self, point: Point) -> FileJudgement:
+        text = path_of(self._cache, point.judgement).read_text()
+        return FileJudgement.model_validate_json(text)
 
-        return _Step(key, self._cache.get_or_make(key, ".pt", make))
-
-    def _network_stage(self, specs: tuple[NetworkSpec, ...]) -> NetworkStage[NetworkSpec]:
-        if len(specs) == 1:
-            new = new_network(self._task, 1.0)
-            return NetworkStage(spec=specs[0], task=self._task, model=new, base=new)
-        model, width = load_checkpoint(self._task, self._network(specs[:-1]).path)
-        base, _ = load_checkpoint(self._task, self._network(specs[:1]).path)
-        return NetworkStage(spec=specs[-1], task=self._task, model=model, base=base, width=width)
-
-    def _exported(self, network: _Step, model_format: ModelFormat) -> _Step:
-        key = digest_key({"export": network.key, "tools": self.tools(model_format)})
-
-        def make(path: Path) -> None:
-            self._report(f"export {model_format.value}")
-            model, _ = load_checkpoint(self._task, network.path)
-            EXPORTERS[model_format](model, self._task.input_shape, path)
-
-        return _Step(key, self._cache.get_or_make(key, f".{model_format.value}", make))
-
-    def _file(
-        self, network: _Step, specs: tuple[FileSpec, ...], model_format: ModelFormat
-    ) -> _Step:
-        """The file of a network after these passes."""
-        if not specs:
-            return self._exported(network, model_format)
-        spec, source = specs[-1], self._file(network, specs[:-1], model_format)
-        key = self._file_key(source, spec)
-
-        def make(path: Path) -> None:
-            self._report(f"{spec.pass_name} {model_format.value} {_describe(spec)}".rstrip())
-            stage = self._file_stage(spec, network, source.path, path)
-            started = time.monotonic()
-            findings = FILE_PASSES[(spec.pass_name, model_format)](stage)
-            self._note(key, started, findings)
-
-        return _Step(key, self._cache.get_or_make(key, f".{model_format.value}", make))
-
-    def _file_stage(
-        self, spec: FileSpec, network: _Step, source: Path, target: Path
-    ) -> FileStage[FileSpec]:
-        io, task = open_model(source, Kernels.EXACT).io, self._task
-        validation = None
-        if Need.VALIDATION in spec.needs:
-            model, _ = load_checkpoint(task, network.path)
-            validation = Validation(
-                inputs=fit_samples(io, task.test.inputs, what="test samples"),
-                labels=task.test.labels,
-                reference=predict(model, task.test.inputs).numpy(),
-            )
-        calibration = fit_samples(io, task.calibration, what="calibration samples")
-        ranges = load_ranges(network.path)
-        return FileStage(spec, source, target, calibration, validation, ranges)
-
-    def _network_key(self, specs: tuple[NetworkSpec, ...]) -> str:
-        task = self._task
-        return digest_key(
-            {
-                "passes": [[spec.pass_name, spec.revision, spec.parameters()] for spec in specs],
-                "training": asdict(task.training),
-                "source": task.source_sha256,
-                "data": [task.data_sha256["train"], task.data_sha256["train_labels"]],
-                "ignored": list(task.ignored_layers),
-                "tools": [version("torch"), version("torch-pruning")],
-            }
-        )
-
-    def _file_key(self, source: _Step, spec: FileSpec) -> str:
-        parts: dict[str, object] = {
-            "source": source.key,
-            "pass": [spec.pass_name, spec.revision],
-            "parameters": spec.parameters(),
-            "calibration": self._task.data_sha256["calibration"],
-        }
-        if Need.VALIDATION in spec.needs:
-            data = self._task.data_sha256
-            parts["validation"] = [data["test"], data["test_labels"]]
-        return digest_key(parts)
-
-    def _note(self, key: str, started: float, findings: Findings) -> None:
-        """Keep beside a result what is not in it."""
-        note = {"seconds": round(time.monotonic() - started, 3), "findings": dict(findings)}
-        self._cache.path(key, ".note.json").write_text(json.dumps(note))
-
-    def _records(self, choice: Choice) -> tuple[PassRecord, ...]:
-        recipe = find_recipe(choice.recipe)
-        specs, file_specs = recipe.network_passes, recipe.file_passes[choice.format]
-        records = [
-            self._record(specs[end], self._network_key(specs[: end + 1]))
-            for end in range(len(specs))
-        ]
-        network = self._network(specs)
-        for end, spec in enumerate(file_specs):
-            source = self._file(network, file_specs[:end], choice.format)
-            records.append(self._record(spec, self._file_key(source, spec)))
-        return tuple(records)
-
-    def _record(self, spec: Spec, key: str) -> PassRecord:
+    def _record(self, point: Point) -> PassRecord:
+        spec = point.spec
+        assert spec is not None
         parameters: dict[str, Scalar] = dict(spec.parameters())
-        if isinstance(spec, NetworkSpec):
-            parameters |= asdict(self._task.training)
-        path = self._cache.path(key, ".note.json")
-        note = json.loads(path.read_text()) if path.is_file() else {}
+        if isinstance(spec, NetworkSpec) and isinstance(self._subject, Task):
+            parameters |= asdict(self._subject.training)
+        note = read_note(self._cache, point.result.key)
         return PassRecord(name=spec.pass_name, parameters=parameters, **note)
 
-
-def _describe(spec: Spec) -> str:
-    return " ".join(f"{name}={value}" for name, value in spec.parameters().items())
+    def _step_result(self, point: Point) -> StepResult:
+        note = read_note(self._cache, point.result.key)
+        parameters = point.spec.parameters() if point.spec is not None else {}
+        if point.judgement.suffix == ".network.json":
+            text = path_of(self._cache, point.judgement).read_text()
+            network = NetworkJudgement.model_validate_json(text)
+            return StepResult.of_network(point.name, parameters, note, network)
+        return StepResult.of_file(point.name, parameters, note, self._file_judgement(point))

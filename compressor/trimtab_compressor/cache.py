@@ -1,14 +1,17 @@
 """A folder of results known by what they were made from.
 
 Rules: a key is a digest of everything that a result depends on, so nothing is ever invalidated; a
-result appears under its key whole or not at all (written beside it, then renamed).
+result appears under its key whole or not at all (written beside it, then renamed); of several
+processes that want the same result one makes it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from trimtab_protocol.errors import ConfigError
@@ -57,8 +60,35 @@ class Cache:
         if target.is_file():
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.root, prefix=".making-") as folder:
-            draft = Path(folder) / f"draft{suffix}"
-            make(draft)
-            draft.replace(target)
+        with self._lock(f"{key}{suffix}"):
+            if not target.is_file():
+                with tempfile.TemporaryDirectory(dir=self.root, prefix=".making-") as folder:
+                    draft = Path(folder) / f"draft{suffix}"
+                    make(draft)
+                    draft.replace(target)
         return target
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        """Let one process make a result while others wait for it.
+
+        The lock is on a folder and ends with its process, however that ends. Whoever waits for a
+        folder that is removed meanwhile finds the result, or makes it again, which does no harm.
+        """
+        folder = self.root / f".lock-{name}"
+        descriptor = _open_folder(folder)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            with suppress(OSError):
+                folder.rmdir()
+            os.close(descriptor)
+
+
+def _open_folder(folder: Path) -> int:
+    """A descriptor of a folder, which another process may be removing."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):
+            return os.open(folder, os.O_RDONLY)

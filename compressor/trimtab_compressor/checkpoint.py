@@ -15,12 +15,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from trimtab_compressor.heads import MlpHead
 from trimtab_compressor.learned_ranges import Fingerprint, LearnedRange
 from trimtab_compressor.structure import (
     mark_masked,
     masked_layers,
     remove_blocks,
     removed_blocks,
+    replace_module,
 )
 from trimtab_compressor.task import Task
 from trimtab_protocol.errors import ErrorCode, StorageError
@@ -48,9 +50,15 @@ def save_checkpoint(
         for size in SIZES
         if isinstance(getattr(layer, size, None), int | tuple)
     }
+    heads = {
+        name: [layer[0].in_features, layer[0].out_features, layer[2].out_features]
+        for name, layer in model.named_modules()
+        if isinstance(layer, MlpHead)
+    }
     saved = {
         "width": width,
         "sizes": sizes,
+        "heads": heads,
         "removed": removed_blocks(model),
         "masked": list(masked_layers(model)),
         "tensors": model.state_dict(),
@@ -67,7 +75,9 @@ def load_checkpoint(task: Task, path: Path) -> tuple[nn.Module, float]:
     """
     try:
         saved = torch.load(path, weights_only=True)
-        model = task.build_model(saved["width"])
+        model = task.build(saved["width"])
+        for name, shape in saved.get("heads", {}).items():
+            replace_module(model, name, MlpHead(*shape))
         remove_blocks(model, saved.get("removed", ()))
         layers = dict(model.named_modules())
         for key, size in saved["sizes"].items():

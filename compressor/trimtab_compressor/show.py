@@ -6,8 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from trimtab_compressor.fit_report import CandidateReport, ClassReport, FitReport
-from trimtab_compressor.recipes import Recipe
-from trimtab_compressor.run_report import RunReport
+from trimtab_compressor.recipe import Recipe
+from trimtab_compressor.run_report import CandidateResult, RunReport
 from trimtab_protocol.manifest import Quality
 from trimtab_protocol.reading import Reading
 
@@ -35,25 +35,64 @@ def print_recipes(recipes: Mapping[str, Recipe]) -> None:
         )
         for recipe in recipes.values()
     ]
-    _print_table(
+    print_table(
         "Recipes, gentlest first", ("recipe", "formats", "network passes", "what it does"), rows
     )
 
 
 def print_built(report: RunReport) -> None:
-    """One line per candidate."""
+    """One line per candidate, then what its passes note."""
     rows = [
         (
             row.recipe,
             row.format.value,
             f"{row.size_bytes:,}",
+            f"{row.compressed_bytes:,}",
             *_qualities(row.quality),
+            _count(_macs(row)),
             f"{row.seconds:.1f}",
         )
         for row in report.candidates
     ]
-    heads = ("recipe", "format", "bytes", "exact", "on host", "drop", "seconds")
-    _print_table(f"Candidates of {report.task}", heads, rows)
+    heads = (
+        *("recipe", "format", "bytes", "zlib bytes", "exact", "on host", "drop", "MACs"),
+        "seconds",
+    )
+    metrics = {row.quality.metric.replace("_", " ") for row in report.candidates}
+    print_table(f"Candidates of {report.task}: {' and '.join(sorted(metrics))}", heads, rows)
+    for row in report.candidates:
+        for note in row.notes():
+            print(f"{row.recipe} ({row.format.value}): {note}")
+
+
+def print_steps(report: RunReport) -> None:
+    """One line per intermediate of every candidate."""
+    rows = [
+        (
+            f"{row.recipe} ({row.format.value})" if number == 0 else "",
+            step.name,
+            "-" if step.accuracy is None else f"{step.accuracy:.4f}",
+            "-" if step.on_host is None else f"{step.on_host:.4f}",
+            _count(step.parameter_count),
+            _count(step.macs),
+            _count(step.size_bytes),
+            "-" if step.seconds is None else f"{step.seconds:.1f}",
+        )
+        for row in report.candidates
+        for number, step in enumerate(row.steps)
+    ]
+    heads = ("candidate", "after", "exact", "on host", "parameters", "MACs", "bytes", "seconds")
+    print_table(f"Steps of {report.task}", heads, rows)
+
+
+def _macs(candidate: CandidateResult) -> int | None:
+    """Of the network that was exported, if there was one."""
+    counts = [step.macs for step in candidate.steps if step.macs is not None]
+    return counts[-1] if counts else None
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
 def print_fit(report: FitReport) -> None:
@@ -75,7 +114,7 @@ def print_fit(report: FitReport) -> None:
         "p90 ms",
         "verdict",
     )
-    _print_table(f"Fit of {report.name}", heads, rows)
+    print_table(f"Fit of {report.name}", heads, rows)
     if report.chosen is not None:
         print(
             f"chosen: {report.chosen.recipe} ({report.chosen.format.value}) {report.chosen.artifact}"
@@ -122,7 +161,16 @@ def _qualities(quality: Quality | None) -> tuple[str, str, str]:
     return exact, on_host, drop
 
 
-def _print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def print_facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """A title, then one line per fact."""
+    print(title)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"  {name:<{width}}  {value}")
+
+
+def print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table by rich; on a pipe as wide as PLAIN_WIDTH."""
     from rich.console import Console  # noqa: PLC0415 - not for --help
     from rich.table import Table  # noqa: PLC0415
 

@@ -121,6 +121,9 @@ class FakeMaker:
             seconds=0.0,
         )
 
+    def count_steps(self, choices: Sequence[Choice]) -> int:
+        return len(choices)
+
     def tools(self, model_format: ModelFormat) -> dict[str, str]:
         return {"fake": model_format.value}
 

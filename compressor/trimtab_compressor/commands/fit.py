@@ -13,6 +13,7 @@ from trimtab_compressor.commands.options import (
     open_control_plane,
     read_formats,
     read_name,
+    read_recipes,
     write_text,
 )
 from trimtab_protocol.errors import ConfigError, ErrorCode, RejectedError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from trimtab_compressor.client import HttpControlPlane
     from trimtab_compressor.fit import FitPlan
     from trimtab_compressor.fit_report import FitReport
+    from trimtab_compressor.recipe_book import RecipeBook
     from trimtab_compressor.task import Task
     from trimtab_protocol.measurement import MeasureSpec
     from trimtab_protocol.messages import Policy
@@ -83,12 +85,12 @@ def run(options: argparse.Namespace) -> None:
 
     _check_outputs(options)
     with open_control_plane(options) as plane:
-        task, plan = read_plan(options)
+        task, book, plan = read_plan(options)
 
         from trimtab_compressor.build import Builder  # noqa: PLC0415 - imports torch
         from trimtab_compressor.fit import Fit  # noqa: PLC0415
 
-        builder = Builder(task, open_cache(options.cache), tell)
+        builder = Builder(task, open_cache(options.cache), tell, book)
         report = Fit(plan, task, builder, plane, tell).run()
         print_fit(report)
         if options.json is not None:
@@ -98,7 +100,7 @@ def run(options: argparse.Namespace) -> None:
     check_result(report)
 
 
-def read_plan(options: argparse.Namespace) -> tuple[Task, FitPlan]:
+def read_plan(options: argparse.Namespace) -> tuple[Task, RecipeBook, FitPlan]:
     """Turn the arguments into a plan, checked before anything slow begins.
 
     Raises:
@@ -108,19 +110,19 @@ def read_plan(options: argparse.Namespace) -> tuple[Task, FitPlan]:
     from trimtab_compressor.fit import FitPlan  # noqa: PLC0415
     from trimtab_compressor.keys import read_private_key  # noqa: PLC0415
     from trimtab_compressor.publish import ArtifactPlan  # noqa: PLC0415
-    from trimtab_compressor.recipes import list_choices  # noqa: PLC0415
     from trimtab_compressor.task_file import load_task  # noqa: PLC0415
 
     classes = tuple(read_name(row, "--class") for row in dict.fromkeys(options.classes))
     if options.name is not None:
         read_name(options.name, "--name")
     budgets = parse_budgets(options.budget, classes, options.max_drop)
-    choices = list_choices(options.recipe, read_formats(options.format))
+    book, names = read_recipes(options)
+    choices = book.choices(names, read_formats(options.format))
     private_key = read_private_key(options.key)
     measure = read_measure_spec(options)
     policy = read_policy(options, measure)
     task = load_task(options.task)
-    return task, FitPlan(
+    plan = FitPlan(
         choices=choices,
         budgets=budgets,
         artifact=ArtifactPlan(
@@ -131,6 +133,7 @@ def read_plan(options: argparse.Namespace) -> tuple[Task, FitPlan]:
         rolls_out=options.rollout,
         policy=policy,
     )
+    return task, book, plan
 
 
 def read_measure_spec(options: argparse.Namespace) -> MeasureSpec:

@@ -12,15 +12,28 @@ from trimtab_protocol.errors import ConfigError, ErrorCode
 if TYPE_CHECKING:
     from trimtab_compressor.cache import Cache
     from trimtab_compressor.client import HttpControlPlane
+    from trimtab_compressor.recipe_book import RecipeBook
     from trimtab_protocol.manifest import ModelFormat
 
 FORMATS = ("onnx", "tflite", "both")
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--recipe`, `--format`, `--cache`."""
+    """`--recipe`, `--recipe-file`, `--format`, `--cache`."""
     parser.add_argument(
-        "--recipe", action="append", default=[], help="repeatable; all if it is not given"
+        "--recipe",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="repeatable; all shipped ones if neither this nor --recipe-file is given",
+    )
+    parser.add_argument(
+        "--recipe-file",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="recipes of your own, .toml or .py; repeatable",
     )
     parser.add_argument("--format", choices=FORMATS, default="both")
     parser.add_argument("--cache", type=Path, help="default: TRIMTAB_CACHE, else ~/.cache/trimtab")
@@ -37,6 +50,29 @@ def read_formats(choice: str) -> tuple[ModelFormat, ...]:
     from trimtab_protocol.manifest import ModelFormat  # noqa: PLC0415 - keeps start fast
 
     return tuple(ModelFormat) if choice == "both" else (ModelFormat(choice),)
+
+
+def read_recipes(options: argparse.Namespace) -> tuple[RecipeBook, tuple[str, ...]]:
+    """What `--recipe` and `--recipe-file` stand for: all recipes that have a name, and those wanted.
+
+    Returns:
+        The shipped recipes with those of the files at their end; the wanted names, none for all.
+
+    Raises:
+        ConfigError: A file is wrong, or a name in it is taken.
+    """
+    from trimtab_compressor.recipe_file import read_recipe_file  # noqa: PLC0415 - keeps start fast
+    from trimtab_compressor.recipes import SHIPPED  # noqa: PLC0415
+
+    book, names = SHIPPED, list(options.recipe)
+    for path in options.recipe_file:
+        recipes = read_recipe_file(path)
+        try:
+            book = book.extend(recipes)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error.message}", code=error.code) from error
+        names += [recipe.name for recipe in recipes]
+    return book, tuple(names)
 
 
 def open_cache(folder: Path | None) -> Cache:

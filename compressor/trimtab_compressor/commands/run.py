@@ -1,4 +1,4 @@
-"""`run`: build and evaluate candidates of a task, and write their files."""
+"""`run`: build and evaluate candidates of a task or a model file, and write their files."""
 
 from __future__ import annotations
 
@@ -11,71 +11,132 @@ from trimtab_compressor.commands.options import (
     add_recipe_arguments,
     open_cache,
     read_formats,
+    read_recipes,
     write_text,
 )
-from trimtab_protocol.errors import ConfigError, ModelError
+from trimtab_compressor.commands.subject import add_subject_arguments, open_subject, read_choices
+from trimtab_protocol.errors import ConfigError, TrimtabError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from trimtab_compressor.build import Builder, Built
-    from trimtab_compressor.recipes import Choice
+    from trimtab_compressor.recipe import Choice
+    from trimtab_compressor.run_report import RunReport
 
-HELP = "build candidates of a task, evaluate them, and write the files"
+HELP = "build candidates of a task or a model file, evaluate them, and write the files"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Task, recipes, output."""
-    parser.add_argument("task", type=Path, help="Python file that defines TASK")
+    """Subject, recipes, output."""
+    add_subject_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     add_recipe_arguments(parser)
+    parser.add_argument("--steps", action="store_true", help="show every intermediate too")
+    parser.add_argument("--json", action="store_true", help="print the report instead of a table")
 
 
 def run(options: argparse.Namespace) -> None:
     """Build, print the table, write `RECIPE.FORMAT` and `results.json`.
 
     Raises:
-        ConfigError: The task or a recipe is wrong.
-        ModelError: A candidate does not compute its network; the others are written.
+        ConfigError: The subject, its samples or a recipe is wrong.
+        TrimtabError: A candidate could not be made; the others are written.
     """
-    from trimtab_compressor.recipes import list_choices  # noqa: PLC0415 - keeps start fast
-    from trimtab_compressor.run_report import CandidateResult, RunReport  # noqa: PLC0415
-    from trimtab_compressor.show import print_built, tell  # noqa: PLC0415
+    from trimtab_compressor.progress import show_progress  # noqa: PLC0415 - keeps start fast
+    from trimtab_compressor.show import tell  # noqa: PLC0415
 
-    choices = list_choices(options.recipe, read_formats(options.format))
+    book, names = read_recipes(options)
+    formats = read_formats(options.format)
+    book.choices(names, formats)  # a misspelt name is found before a task is loaded
     _make_folder(options.out)
     cache = open_cache(options.cache)
+    subject = open_subject(options)
+    choices, left_out = read_choices(book, names, formats, subject)
+    for reason in left_out:
+        tell(f"left out: {reason}")
 
     from trimtab_compressor.build import Builder  # noqa: PLC0415 - imports torch
-    from trimtab_compressor.task_file import load_task  # noqa: PLC0415
 
-    task = load_task(options.task)
-    builder = Builder(task, cache, tell)
-    built, failures = build_all(builder, choices)
-    for row in built:
-        shutil.copyfile(row.path, options.out / _file_name(row))
-    report = RunReport(
-        task=task.name, candidates=tuple(CandidateResult.of(row, _file_name(row)) for row in built)
-    )
-    write_text(options.out / "results.json", report.model_dump_json(indent=2))
-    print_built(report)
+    with show_progress() as progress:
+        builder = Builder(subject, cache, progress.report, book, progress.finish)
+        progress.expect(builder.count_steps(choices))
+        outcomes = build_all(builder, choices, progress.note)
+        report, failures = _collect(outcomes, subject.name, options.out)
+    _show(report, options)
     if failures:
         raise failures[0]
 
 
-def build_all(builder: Builder, choices: Sequence[Choice]) -> tuple[list[Built], list[ModelError]]:
-    """Build every candidate; one that cannot be made does not cost the others."""
-    from trimtab_compressor.show import tell  # noqa: PLC0415 - keeps start fast
-
+def _collect(
+    outcomes: Iterable[tuple[Choice, Built | TrimtabError]], name: str, folder: Path
+) -> tuple[RunReport, list[TrimtabError]]:
+    """Write each candidate when it is finished, and the report also when somebody interrupts."""
     built: list[Built] = []
-    failures: list[ModelError] = []
+    failures: list[tuple[Choice, TrimtabError]] = []
+    is_complete = False
+    try:
+        for choice, outcome in outcomes:
+            if isinstance(outcome, TrimtabError):
+                failures.append((choice, outcome))
+            else:
+                shutil.copyfile(outcome.path, folder / _file_name(outcome))
+                built.append(outcome)
+        is_complete = True
+    finally:
+        report = _report(name, built, failures, is_complete=is_complete)
+        write_text(folder / "results.json", report.model_dump_json(indent=2))
+    errors = [type(row)(f"{choice}: {row.message}", code=row.code) for choice, row in failures]
+    return report, errors
+
+
+def build_all(
+    builder: Builder, choices: Iterable[Choice], note: Callable[[str], None]
+) -> Iterator[tuple[Choice, Built | TrimtabError]]:
+    """Build every candidate; one that cannot be made does not cost the others."""
+    told: set[str] = set()
     for choice in choices:
         try:
-            built.append(builder.build(choice))
-        except ModelError as error:
-            tell(f"{choice}: cannot be made: {error.message}")
-            failures.append(ModelError(f"{choice}: {error.message}", code=error.code))
-    return built, failures
+            yield choice, builder.build(choice)
+        except TrimtabError as error:
+            reason = "for the same reason" if error.message in told else error.message
+            told.add(error.message)
+            note(f"{choice}: cannot be made: {reason}")
+            yield choice, error
+
+
+def _report(
+    name: str,
+    built: Sequence[Built],
+    failures: Sequence[tuple[Choice, TrimtabError]],
+    *,
+    is_complete: bool,
+) -> RunReport:
+    from trimtab_compressor.run_report import (  # noqa: PLC0415 - keeps start fast
+        CandidateResult,
+        FailedCandidate,
+        RunReport,
+    )
+
+    return RunReport(
+        task=name,
+        candidates=tuple(CandidateResult.of(row, _file_name(row)) for row in built),
+        failures=tuple(
+            FailedCandidate.of(row, error.code, error.message) for row, error in failures
+        ),
+        is_complete=is_complete,
+    )
+
+
+def _show(report: RunReport, options: argparse.Namespace) -> None:
+    from trimtab_compressor.show import print_built, print_steps  # noqa: PLC0415 - keeps start fast
+
+    if options.json:
+        print(report.model_dump_json(indent=2))
+        return
+    print_built(report)
+    if options.steps:
+        print_steps(report)
 
 
 def _file_name(built: Built) -> str:

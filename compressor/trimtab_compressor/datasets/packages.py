@@ -70,7 +70,9 @@ def locate_members(
 
 
 def _suffix(member: str) -> str:
-    return "".join(Path(member).suffixes)
+    """Of a packed file also what is in it: ".ts", ".msgpack.gz"."""
+    suffixes = Path(member).suffixes
+    return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
 
 
 def _write(content: bytes, path: Path) -> None:

@@ -39,14 +39,6 @@ def find_tflite_ranges(path: Path, stage: FileStage[Any]) -> dict[str, LearnedRa
     return match_ranges(probe_tflite(path, _probe_samples(stage.calibration)), stage.ranges)
 
 
-def override_ranges(ranges: Mapping[str, LearnedRange]) -> dict[str, list[dict[str, AnyArray]]]:
-    """As ONNX Runtime's quantizer is told what stands above what calibration finds."""
-    return {
-        name: [{"rmin": np.array(row.low, np.float32), "rmax": np.array(row.high, np.float32)}]
-        for name, row in ranges.items()
-    }
-
-
 def note_ranges(stage: FileStage[Any], used: Mapping[str, LearnedRange]) -> Findings:
     """How many of the network's ranges found their tensor; nothing if it has none."""
     if not stage.ranges:

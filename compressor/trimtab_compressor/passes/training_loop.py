@@ -5,7 +5,7 @@ What weight pruning set to zero stays zero, whichever pass trains the network af
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,21 +35,34 @@ class Schedule:
     seed: int
 
 
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Weights that learn at `rate_ratio` times the schedule's rate."""
+
+    parameters: Sequence[nn.Parameter]
+    rate_ratio: float = 1.0
+
+
 def run_epochs(
     model: nn.Module,
     inputs: FloatArray,
     loss: Loss,
     schedule: Schedule,
     *,
+    groups: Sequence[ParameterGroup] = (),
+    on_epoch: Callable[[int], None] | None = None,
     after_step: AfterStep | None = None,
 ) -> None:
     """Train `model` in place, in a reproducible order.
 
     Args:
-        model: Its weights are changed; in evaluation mode afterwards.
+        model: Its weights are changed; in training mode meanwhile, in evaluation mode afterwards.
         inputs: (n, *input shape), normalised.
         loss: See Loss.
         schedule: How long and how fast.
+        groups: What learns, and how fast; empty for all weights alike. A weight that needs no gradient
+            stays as it is.
+        on_epoch: Told the number of each epoch before it begins; may freeze and unfreeze.
         after_step: May change the weights, such as by a mask.
 
     Raises:
@@ -62,21 +75,24 @@ def run_epochs(
     rows = torch.from_numpy(inputs)
     batch = min(schedule.batch, len(rows))
     steps = len(rows) // batch
+    chosen = groups or [ParameterGroup(list(model.parameters()))]
     optimizer = torch.optim.AdamW(
-        model.parameters(),
+        [{"params": row.parameters} for row in chosen],
         lr=schedule.peak_learning_rate,
         weight_decay=schedule.weight_decay,
         fused=True,
     )
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
-        schedule.peak_learning_rate,
+        [schedule.peak_learning_rate * row.rate_ratio for row in chosen],
         total_steps=steps * schedule.epochs + 1,
         pct_start=0.25,
     )
     model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     held = HeldZeros(model)
     for epoch in range(schedule.epochs):
+        if on_epoch is not None:
+            on_epoch(epoch)
         order = torch.randperm(len(rows), generator=generator)
         value = torch.zeros(())
         for step in range(steps):

@@ -54,6 +54,14 @@ class Spec:
             for name, value in asdict(self).items()
         }
 
+    def files(self) -> tuple[str, ...]:
+        """Files that the pass reads; what is in them is part of the cache key."""
+        return ()
+
+    def task_files(self) -> tuple[str, ...]:
+        """Tasks whose base network the pass starts from; they are part of the cache key too."""
+        return ()
+
     def check(self, holds: bool, parameter: str, remedy: str) -> None:
         """Refuse a parameter, in `__post_init__`.
 

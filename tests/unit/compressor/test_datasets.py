@@ -100,7 +100,7 @@ def test_no_word_is_for_training_in_one_language_and_for_testing_in_another() ->
         f"w{chr(97 + one)}{chr(97 + two)}": 0.01 for one in range(26) for two in range(26)
     }
     train = languages.select(frequencies, for_test=False)
-    test = languages.select({word: 1e-6 for word in frequencies}, for_test=True)
+    test = languages.select(dict.fromkeys(frequencies, 1e-06), for_test=True)
     assert not set(train.words) & set(test.words)
     assert len(train.words) + len(test.words) == len(frequencies)
     assert train.likelihoods.sum() == pytest.approx(1)

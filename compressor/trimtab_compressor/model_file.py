@@ -1,0 +1,67 @@
+"""A model file with samples, as the thing that is compressed: everything that needs no training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from trimtab_compressor.arrays import IntArray, digest_array, digest_file, digest_key
+from trimtab_compressor.evidence import Evidence
+from trimtab_compressor.runtimes.port import Arrays
+from trimtab_compressor.runtimes.table import format_of
+from trimtab_compressor.specs.base import Need
+from trimtab_protocol.manifest import ModelFormat
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """What a person gives: a float model, and what it is fed with.
+
+    Args:
+        name: Lowercase; the default name of its artifacts.
+        path: .onnx or .tflite; not changed.
+        calibration: By input name, (n, *input shape); None if no pass needs any.
+        test: What candidates are judged on, likewise; kept apart from the calibration samples.
+        labels: (n,) integers of the test samples; None to judge by agreement with the float model.
+    """
+
+    name: str
+    path: Path
+    calibration: Arrays | None
+    test: Arrays
+    labels: IntArray | None = None
+
+    @property
+    def format(self) -> ModelFormat:
+        """By the file's suffix; candidates have the same."""
+        return format_of(self.path)
+
+    @property
+    def has(self) -> frozenset[Need]:
+        """What passes can get from it."""
+        found = {Need.VALIDATION}
+        if self.calibration is not None:
+            found.add(Need.CALIBRATION)
+        if self.labels is not None:
+            found.add(Need.TEST_LABELS)
+        return frozenset(found)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file as it was given."""
+        return digest_file(self.path)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """Its samples."""
+        digests = {"test": _digest(self.test)}
+        if self.calibration is not None:
+            digests["calibration"] = _digest(self.calibration)
+        if self.labels is not None:
+            digests["test_labels"] = digest_array(self.labels)
+        return Evidence(self.calibration, self.test, self.labels, digests)
+
+
+def _digest(arrays: Arrays) -> str:
+    return digest_key({name: digest_array(rows) for name, rows in arrays.items()})
