@@ -21,7 +21,7 @@ from trimtab_compressor.cache import Cache
 from trimtab_compressor.file_line import FileLine
 from trimtab_compressor.given_file import GivenFile
 from trimtab_compressor.judgement import FileJudgement, NetworkJudgement
-from trimtab_compressor.model_file import ModelFile
+from trimtab_compressor.model_file import ModelFile, ModelFiles
 from trimtab_compressor.needs import check_needs, network_passes_of
 from trimtab_compressor.network_line import NetworkLine
 from trimtab_compressor.plan import Plan, Point, Step
@@ -100,7 +100,7 @@ class Builder:
 
     def __init__(
         self,
-        subject: Task | ModelFile,
+        subject: Task | ModelFile | ModelFiles,
         cache: Cache,
         report: Callable[[str], None],
         book: RecipeBook = SHIPPED,
@@ -111,6 +111,7 @@ class Builder:
         self._report = report
         self._book = book
         self._on_step = on_step
+        self._networks = NetworkLine(subject, cache) if isinstance(subject, Task) else None
         torch.set_num_threads(thread_count())
 
     def build(self, choice: Choice) -> Built:
@@ -163,9 +164,10 @@ class Builder:
             network_passes: Of a task; a model file has none.
             model_format: Of the files.
         """
-        if isinstance(self._subject, ModelFile):
-            return self._start_file(self._subject, model_format)
-        networks = NetworkLine(self._subject, self.cache)
+        if not isinstance(self._subject, Task):
+            return self._start_file(self._subject.file(model_format), model_format)
+        networks = self._networks
+        assert networks is not None
         points = networks.points(network_passes)
         last = points[-1]
         assert last.outputs is not None
