@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from trimtab_protocol.errors import ConfigError
 
@@ -39,4 +40,4 @@ def output_width(layer: nn.Module) -> int | None:
     """Outputs of a dense or convolution layer; None for others."""
     if isinstance(layer, nn.Linear):
         return layer.out_features
-    return layer.out_channels if isinstance(layer, nn.Conv2d | nn.Conv1d) else None
+    return layer.out_channels if isinstance(layer, _ConvNd) else None

@@ -25,6 +25,7 @@ def new_network(task: Task, width: float) -> nn.Module:
         model = task.build(width)
         with torch.inference_mode():
             found = model.eval()(example)
+        _check_finite(task, model)
     except TrimtabError:
         raise
     except Exception as error:  # the task's own code may raise anything; it is our input
@@ -39,6 +40,15 @@ def new_network(task: Task, width: float) -> nn.Module:
             f"[2, {task.classes}]; correct classes or the last layer"
         )
     return model
+
+
+def _check_finite(task: Task, model: nn.Module) -> None:
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ConfigError(
+                f"task {task.name}: '{name}' of the network that build_model gives holds NaN or infinite "
+                "values; load other weights"
+            )
 
 
 def _name_maker(width: float) -> str:

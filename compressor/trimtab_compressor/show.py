@@ -35,27 +35,34 @@ def print_recipes(recipes: Mapping[str, Recipe]) -> None:
         )
         for recipe in recipes.values()
     ]
-    _print_table(
+    print_table(
         "Recipes, gentlest first", ("recipe", "formats", "network passes", "what it does"), rows
     )
 
 
 def print_built(report: RunReport) -> None:
-    """One line per candidate."""
+    """One line per candidate, then what its passes note."""
     rows = [
         (
             row.recipe,
             row.format.value,
             f"{row.size_bytes:,}",
+            f"{row.compressed_bytes:,}",
             *_qualities(row.quality),
             _count(_macs(row)),
             f"{row.seconds:.1f}",
         )
         for row in report.candidates
     ]
-    heads = ("recipe", "format", "bytes", "exact", "on host", "drop", "MACs", "seconds")
+    heads = (
+        *("recipe", "format", "bytes", "zlib bytes", "exact", "on host", "drop", "MACs"),
+        "seconds",
+    )
     metrics = {row.quality.metric.replace("_", " ") for row in report.candidates}
-    _print_table(f"Candidates of {report.task}: {' and '.join(sorted(metrics))}", heads, rows)
+    print_table(f"Candidates of {report.task}: {' and '.join(sorted(metrics))}", heads, rows)
+    for row in report.candidates:
+        for note in row.notes():
+            print(f"{row.recipe} ({row.format.value}): {note}")
 
 
 def print_steps(report: RunReport) -> None:
@@ -75,7 +82,7 @@ def print_steps(report: RunReport) -> None:
         for number, step in enumerate(row.steps)
     ]
     heads = ("candidate", "after", "exact", "on host", "parameters", "MACs", "bytes", "seconds")
-    _print_table(f"Steps of {report.task}", heads, rows)
+    print_table(f"Steps of {report.task}", heads, rows)
 
 
 def _macs(candidate: CandidateResult) -> int | None:
@@ -107,7 +114,7 @@ def print_fit(report: FitReport) -> None:
         "p90 ms",
         "verdict",
     )
-    _print_table(f"Fit of {report.name}", heads, rows)
+    print_table(f"Fit of {report.name}", heads, rows)
     if report.chosen is not None:
         print(
             f"chosen: {report.chosen.recipe} ({report.chosen.format.value}) {report.chosen.artifact}"
@@ -154,7 +161,16 @@ def _qualities(quality: Quality | None) -> tuple[str, str, str]:
     return exact, on_host, drop
 
 
-def _print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def print_facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """A title, then one line per fact."""
+    print(title)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"  {name:<{width}}  {value}")
+
+
+def print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table by rich; on a pipe as wide as PLAIN_WIDTH."""
     from rich.console import Console  # noqa: PLC0415 - not for --help
     from rich.table import Table  # noqa: PLC0415
 

@@ -94,11 +94,14 @@ def build_all(
     builder: Builder, choices: Iterable[Choice], note: Callable[[str], None]
 ) -> Iterator[tuple[Choice, Built | TrimtabError]]:
     """Build every candidate; one that cannot be made does not cost the others."""
+    told: set[str] = set()
     for choice in choices:
         try:
             yield choice, builder.build(choice)
         except TrimtabError as error:
-            note(f"{choice}: cannot be made: {error.message}")
+            reason = "for the same reason" if error.message in told else error.message
+            told.add(error.message)
+            note(f"{choice}: cannot be made: {reason}")
             yield choice, error
 
 

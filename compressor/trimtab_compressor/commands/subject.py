@@ -91,6 +91,7 @@ def read_model_file(path: Path, options: argparse.Namespace) -> ModelFile:
             code=ErrorCode.CONFIG_MISSING,
         )
     io = open_model(path, Kernels.EXACT).io
+    _check_batch(path, io)
     samples = read_sample_set(options.data, io, options.labels)
     calibration, test = _split(samples, options.calibration, io)
     return ModelFile(
@@ -149,6 +150,16 @@ def _split(
     calibration, test = split_samples(samples)
     tell(f"{len(calibration)} samples to calibrate with, the other {len(test)} to judge on")
     return calibration, test
+
+
+def _check_batch(path: Path, io: IoSpec) -> None:
+    """The first axis of every input counts samples, and devices run one at a time."""
+    for spec in io.inputs:
+        if not spec.shape or spec.shape[0] not in (None, 1):
+            raise ConfigError(
+                f"{path}: input '{spec.name}' has shape {list(spec.shape)}, whose first axis is neither "
+                "free nor 1; export the model with a batch of 1 or a free one"
+            )
 
 
 def _name_of(path: Path) -> str:

@@ -15,8 +15,15 @@ from trimtab_compressor.specs.distillation import (
     DistillFeatures,
     DistillHard,
 )
-from trimtab_compressor.specs.pruning import PruneChannels
-from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
+from trimtab_compressor.specs.pruning import PruneChannels, PruneLayers, PruneWeights
+from trimtab_compressor.specs.quantization import (
+    QuantizeDynamic,
+    QuantizeFloat16,
+    QuantizeStatic,
+    QuantizeWeights,
+)
+from trimtab_compressor.specs.quantize_aware import QuantizeAware
+from trimtab_compressor.specs.rescue import CorrectBias, Equalize, RoundWeights
 from trimtab_compressor.specs.training import Train
 from trimtab_compressor.specs.transfer import TransferFeatures, TransferFinetune
 from trimtab_protocol.errors import ConfigError, ErrorCode
@@ -25,15 +32,23 @@ SPECS: dict[str, type[Spec]] = {
     spec.pass_name: spec
     for spec in (
         Train,
+        PruneWeights,
         PruneChannels,
+        PruneLayers,
         Distill,
         DistillHard,
         DistillDecoupled,
         DistillFeatures,
         TransferFeatures,
         TransferFinetune,
+        QuantizeAware,
+        Equalize,
+        CorrectBias,
+        RoundWeights,
         QuantizeDynamic,
         QuantizeStatic,
+        QuantizeWeights,
+        QuantizeFloat16,
     )
 }
 

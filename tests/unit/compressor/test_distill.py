@@ -22,7 +22,7 @@ from trimtab_compressor.passes.distill import (
     mix_soft,
 )
 from trimtab_compressor.passes.distill_teachers import answer_as_one, check_answers
-from trimtab_compressor.passes.prune_channels import count_parameters
+from trimtab_compressor.passes.prune_counts import count_parameters
 from trimtab_compressor.passes.train import label_loss, schedule
 from trimtab_compressor.passes.training_loop import predict, run_epochs
 from trimtab_compressor.specs.distillation import (
