@@ -10,7 +10,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from trimtab_compressor.commands import fit, keys, package, push, recipes, rescue, run
+from trimtab_compressor.commands import (
+    compare,
+    fit,
+    inspect,
+    keys,
+    package,
+    push,
+    recipes,
+    rescue,
+    run,
+)
 from trimtab_protocol.errors import (
     ConfigError,
     ErrorCode,
@@ -23,6 +33,8 @@ from trimtab_protocol.errors import (
 COMMANDS = {
     "keys": keys,
     "recipes": recipes,
+    "inspect": inspect,
+    "compare": compare,
     "run": run,
     "rescue": rescue,
     "package": package,

@@ -74,15 +74,20 @@ Rounds: TypeAlias = Sequence[Sequence[tuple[float, float]]]
 
 
 def measure_latency(
-    path: Path, base: Path, sample: Mapping[str, AnyArray] | AnyArray, effort: Effort | None = None
+    path: Path,
+    base: Path,
+    sample: Mapping[str, AnyArray] | AnyArray,
+    effort: Effort | None = None,
+    base_sample: Mapping[str, AnyArray] | AnyArray | None = None,
 ) -> HostLatency:
     """Run two files in turns, one sample at a time.
 
     Args:
         path: .onnx or .tflite.
         base: The file to compare with; of either format.
-        sample: (1, *input shape), or by input name. Both files take the same.
+        sample: (1, *input shape), or by input name.
         effort: None for the default.
+        base_sample: As `sample`, for the other file; None if both take the same.
 
     Raises:
         ModelError: A file does not load.
@@ -90,7 +95,8 @@ def measure_latency(
     effort = effort or Effort()
     rounds = []
     for _session in range(effort.sessions):
-        infer, infer_base = bind(path, sample), bind(base, sample)
+        infer = bind(path, sample)
+        infer_base = bind(base, sample if base_sample is None else base_sample)
         counts = _count_runs(infer, effort), _count_runs(infer_base, effort)
         rounds.append(_measure_session((infer, infer_base), counts, effort.rounds))
         del infer, infer_base

@@ -36,7 +36,7 @@ def print_recipes(recipes: Mapping[str, Recipe]) -> None:
         )
         for recipe in recipes.values()
     ]
-    _print_table(
+    print_table(
         "Recipes, gentlest first", ("recipe", "formats", "network passes", "what it does"), rows
     )
 
@@ -60,7 +60,7 @@ def print_built(report: RunReport) -> None:
         "seconds",
     )
     metrics = {row.quality.metric.replace("_", " ") for row in report.candidates}
-    _print_table(f"Candidates of {report.task}: {' and '.join(sorted(metrics))}", heads, rows)
+    print_table(f"Candidates of {report.task}: {' and '.join(sorted(metrics))}", heads, rows)
     for row in report.candidates:
         for note in row.notes():
             print(f"{row.recipe} ({row.format.value}): {note}")
@@ -83,7 +83,7 @@ def print_steps(report: RunReport) -> None:
         for number, step in enumerate(row.steps)
     ]
     heads = ("candidate", "after", "exact", "on host", "parameters", "MACs", "bytes", "seconds")
-    _print_table(f"Steps of {report.task}", heads, rows)
+    print_table(f"Steps of {report.task}", heads, rows)
 
 
 def _macs(candidate: CandidateResult) -> int | None:
@@ -148,7 +148,7 @@ def print_fit(report: FitReport) -> None:
         "p90 ms",
         "verdict",
     )
-    _print_table(f"Fit of {report.name}", heads, rows)
+    print_table(f"Fit of {report.name}", heads, rows)
     if report.chosen is not None:
         print(
             f"chosen: {report.chosen.recipe} ({report.chosen.format.value}) {report.chosen.artifact}"
@@ -195,7 +195,16 @@ def _qualities(quality: Quality | None) -> tuple[str, str, str]:
     return exact, on_host, drop
 
 
-def _print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def print_facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """A title, then one line per fact."""
+    print(title)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"  {name:<{width}}  {value}")
+
+
+def print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table by rich; on a pipe as wide as PLAIN_WIDTH."""
     from rich.console import Console  # noqa: PLC0415 - not for --help
     from rich.table import Table  # noqa: PLC0415
 

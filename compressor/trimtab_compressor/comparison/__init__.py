@@ -1,0 +1,1 @@
+"""Two model files side by side: what they answer, and what they are made of."""
