@@ -105,7 +105,7 @@ def print_rescue(report: RescueReport) -> None:
         metric = row.metric.replace("_", " ")
         heads = ("rung", "passes", "exact", "on host", "drop", "bytes", "seconds", "")
         title = f"{report.subject} ({row.format.value}): {metric} of {row.samples} samples"
-        _print_table(title, heads, rows)
+        print_table(title, heads, rows)
         allowed = f"{report.max_drop_points:g} points"
         print(
             f"enough: {row.enough}, within {allowed} ({row.file})"

@@ -153,7 +153,8 @@ def test_repairs_know_the_quantizer_that_follows_them() -> None:
 
 
 def test_a_decision_depends_on_what_was_seen_alone() -> None:
-    start, seen = naive_setting(), []
+    start = naive_setting()
+    seen: list[Observation] = []
     for _ in range(3):
         action = decide_next(seen, GOAL, start)
         assert isinstance(action, Try)
