@@ -121,6 +121,15 @@ class Bench:
         return path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a worker writes; see bench/tools/worker.py."""
+
+    seconds: float | None
+    error: str | None = None
+    note: str = ""
+
+
 def install(name: str, tool: Tool) -> Path | str:
     """Give the Python that runs a tool, or what pip said."""
     if not tool.requirements:
@@ -155,18 +164,16 @@ def run_tool(name: str, tool: Tool, bench: Bench, data: Path) -> ModelRow:
     target = bench.folder / f"{name}.onnx"
     target.unlink(missing_ok=True)
     answer = _ask(python, tool, bench, data, target)
-    row = replace(row, seconds=float(answer["seconds"]))
-    if answer["error"] is not None or not target.is_file():
-        return replace(row, note=f"failed: {answer['error']}")
+    row = replace(row, seconds=answer.seconds)
+    if answer.error is not None or not target.is_file():
+        return replace(row, note=f"failed: {answer.error}")
     try:
-        return judge(replace(row, note=str(answer["note"])), target, bench)
+        return judge(replace(row, note=answer.note), target, bench)
     except TrimtabError as error:
         return replace(row, note=f"its file does not run: {error}")
 
 
-def _ask(
-    python: Path, tool: Tool, bench: Bench, data: Path, target: Path
-) -> dict[str, str | float | None]:
+def _ask(python: Path, tool: Tool, bench: Bench, data: Path, target: Path) -> Answer:
     job = target.with_suffix(".json")
     words = {
         "model": str(bench.base),
@@ -187,11 +194,10 @@ def _ask(
                 command, stdout=log, stderr=log, env=environment, timeout=TOOL_S, check=False
             )
         except subprocess.TimeoutExpired:
-            return {"seconds": TOOL_S, "error": f"over {TOOL_S:.0f} s", "note": ""}
+            return Answer(seconds=TOOL_S, error=f"over {TOOL_S:.0f} s")
     if not answer.is_file():
-        return {"seconds": 0.0, "error": f"it died; see {log.name}", "note": ""}
-    found: dict[str, str | float | None] = json.loads(answer.read_text())
-    return found
+        return Answer(seconds=None, error=f"it died; see {log.name}")
+    return Answer(**json.loads(answer.read_text()))
 
 
 def judge(row: ModelRow, path: Path, bench: Bench) -> ModelRow:

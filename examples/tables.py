@@ -47,7 +47,6 @@ COLUMNS = (
     "zlib bytes",
     "MACs",
     "latency to fp32",
-    "p50 ms",
     "note",
 )
 LATENCY_REVISION = 1

@@ -21,7 +21,7 @@ def quantize(job: Job) -> str:
             source=job.model,
             target=job.target,
             calibration={job.input_name: job.calibration},
-            validation=Validation(inputs, job.labels, next(iter(outputs.values()))),
+            validation=Validation(inputs, job.labels, outputs[0]),
         )
     )
     return ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in found.items())
