@@ -218,12 +218,17 @@ def _network_gain(spec: Spec) -> _Gain:
 
 
 def _less_work(width: float) -> _Gain:
-    """At least the channels' share of the work goes; at most as much as for half of them."""
+    """At least the channels' share of the work goes; at most what it was for half of them.
+
+    Beyond a half, which is what was measured, no more than the share is added.
+    """
     assert PRUNED_HALF.high is not None
-    steps = math.log(width) / math.log(0.5)
+    high = PRUNED_HALF.high ** (math.log(width) / math.log(0.5))
+    if width < 0.5:
+        high = PRUNED_HALF.high * 0.5 / width
     return _Gain(
         low=1.0 / width,
-        high=PRUNED_HALF.high**steps,
+        high=high,
         is_faster=True,
         size_ratio=width**1.5,
         reasons=(f"{width:.0%} of the channels are left, so less is computed",),

@@ -21,6 +21,9 @@ from trimtab_protocol.manifest import ModelFormat
 MIN_OPSET_PER_CHANNEL = 13
 """QuantizeLinear and DequantizeLinear know an axis since opset 13."""
 
+DENSE_ONLY_ONNX = frozenset({"quantize_dynamic"})
+"""Passes that leave an ONNX file's convolutions in float (ADR 0003)."""
+
 FLOAT_STORED = frozenset({"float32", "float64"})
 
 Obstacle = Callable[[Inspection], str]
@@ -62,9 +65,16 @@ def _advise(spec: type[Spec], found: Inspection) -> PassAdvice:
     obstacle = explain_obstacle(spec, found)
     if obstacle:
         return PassAdvice(pass_name=spec.pass_name, is_applicable=False, reason=obstacle)
-    count = len(quantizable_layers(found))
-    reason = f"{list_needs(spec.needs)}; {count} layers have float weights"
+    reason = f"{list_needs(spec.needs)}; {_count_reached(spec.pass_name, found)}"
     return PassAdvice(pass_name=spec.pass_name, is_applicable=True, reason=reason)
+
+
+def _count_reached(pass_name: str, found: Inspection) -> str:
+    rows = quantizable_layers(found)
+    if found.format is ModelFormat.ONNX and pass_name in DENSE_ONLY_ONNX:
+        count = sum(row.kind is LayerKind.DENSE for row in rows)
+        return f"{count} of {len(rows)} layers with float weights are dense, the others stay"
+    return f"{len(rows)} layers have float weights"
 
 
 def _foreign(found: Inspection) -> str:
