@@ -2,7 +2,8 @@
 
     agreement       p50 of `trimtab-agent measure` against a plain timing loop, and for TFLite against
                     LiteRT's own `litert-benchmark`: one fresh process of each per round, in turn
-    repeatability   two whole measurements of one file, pair by pair
+    repeatability   two whole measurements of one file, pair by pair; beside it how well the plain loop
+                    repeats itself, which is what the machine allows
     footprint       a real `trimtab-agent run`, connected to a real mosquitto and idle
 
 The two models are grown from a seed. About 30 minutes; nothing else should run meanwhile.
@@ -36,6 +37,7 @@ from support.bench_figures import (
     ratio_of_medians,
     render,
     repeat_figure,
+    side_by_side,
 )
 from support.bench_timers import LitertTool, Timer, agent_p50_ms, find_litert_tool, plain_p50_ms
 from support.brokers import find_mosquitto
@@ -128,7 +130,18 @@ def judge_latency(compared: list[Compared], absent: str, repeated: list[Compared
     for row in repeated:
         found = differences(list(zip(row.firsts_ms, row.seconds_ms, strict=True)))
         figures.append(repeat_figure(row.label, found, REPEAT_RATIO, row.note))
+    for row in repeat_plain_loops(compared):
+        found = differences(side_by_side(row.seconds_ms))
+        label = f"two plain loops, {row.label.rsplit(' ', 1)[1]}"
+        figures.append(
+            repeat_figure(label, found, None, "one process each: what the machine allows")
+        )
     return figures
+
+
+def repeat_plain_loops(compared: list[Compared]) -> list[Compared]:
+    """Where a plain loop ran often enough to be compared with itself."""
+    return [row for row in compared if "plain loop" in row.label and len(row.seconds_ms) > 1]
 
 
 def judge_resident(found: Resident) -> list[Figure]:
@@ -189,7 +202,9 @@ def run(options: argparse.Namespace) -> tuple[list[Figure], tuple[str, ...], dic
     use: MachineUse = watch_machine().since(before)
     load = machine["load_average_1m"]
     assert isinstance(load, float)
-    complaints = complain(load, use.others_cores, use.steal_ratio)
+    loops = repeat_plain_loops(compared)
+    repeats = [differences(side_by_side(row.seconds_ms)).value for row in loops]
+    complaints = complain(load, use.others_cores, use.steal_ratio, repeats)
     figures = [*judge_latency(compared, absent, repeated), *judge_resident(resident)]
     raw: dict[str, object] = {
         "machine": machine,

@@ -96,6 +96,7 @@ class Builder:
         self._report = report
         self._book = book
         self._on_step = on_step
+        self._networks = NetworkLine(subject, cache) if isinstance(subject, Task) else None
         torch.set_num_threads(thread_count())
 
     def build(self, choice: Choice) -> Built:
@@ -139,7 +140,8 @@ class Builder:
         specs = recipe.file_passes[choice.format]
         if isinstance(self._subject, ModelFile):
             return self._plan_file(self._subject, choice.format, specs)
-        networks = NetworkLine(self._subject, self._cache)
+        networks = self._networks
+        assert networks is not None
         points = networks.points(network_passes_of(recipe, self._subject.has))
         last = points[-1]
         assert last.outputs is not None

@@ -1,7 +1,8 @@
 """Save a network's weights, whatever pruning did to its shapes, without pickling code.
 
-The file holds tensors and whole numbers only and is read with `weights_only`. A pruned network is
-rebuilt by making the unpruned one of the same width and giving its layers the saved sizes.
+The file holds tensors, names and whole numbers only and is read with `weights_only`. A pruned network
+is rebuilt by making the unpruned one of the same width, removing the blocks that were removed, giving
+its layers the saved sizes, and marking those whose zeros are held.
 """
 
 from __future__ import annotations
@@ -12,10 +13,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from trimtab_compressor.heads import MlpHead
+from trimtab_compressor.structure import (
+    mark_masked,
+    masked_layers,
+    remove_blocks,
+    removed_blocks,
+    replace_module,
+)
 from trimtab_compressor.task import Task
 from trimtab_protocol.errors import ErrorCode, StorageError
 
-SIZES = ("in_channels", "out_channels", "in_features", "out_features", "num_features", "groups")
+SIZES = (
+    *("in_channels", "out_channels", "in_features", "out_features", "num_features", "groups"),
+    *("num_channels", "num_groups", "num_parameters", "normalized_shape"),
+)
 
 
 def save_checkpoint(model: nn.Module, width: float, path: Path) -> None:
@@ -27,12 +39,25 @@ def save_checkpoint(model: nn.Module, width: float, path: Path) -> None:
         path: Of the file.
     """
     sizes = {
-        f"{name}.{size}": int(getattr(layer, size))
+        f"{name}.{size}": getattr(layer, size)
         for name, layer in model.named_modules()
         for size in SIZES
-        if isinstance(getattr(layer, size, None), int)
+        if isinstance(getattr(layer, size, None), int | tuple)
     }
-    torch.save({"width": width, "sizes": sizes, "tensors": model.state_dict()}, path)
+    heads = {
+        name: [layer[0].in_features, layer[0].out_features, layer[2].out_features]
+        for name, layer in model.named_modules()
+        if isinstance(layer, MlpHead)
+    }
+    saved = {
+        "width": width,
+        "sizes": sizes,
+        "heads": heads,
+        "removed": removed_blocks(model),
+        "masked": list(masked_layers(model)),
+        "tensors": model.state_dict(),
+    }
+    torch.save(saved, path)
 
 
 def load_checkpoint(task: Task, path: Path) -> tuple[nn.Module, float]:
@@ -43,7 +68,10 @@ def load_checkpoint(task: Task, path: Path) -> tuple[nn.Module, float]:
     """
     try:
         saved = torch.load(path, weights_only=True)
-        model = task.build_model(saved["width"])
+        model = task.build(saved["width"])
+        for name, shape in saved.get("heads", {}).items():
+            replace_module(model, name, MlpHead(*shape))
+        remove_blocks(model, saved.get("removed", ()))
         layers = dict(model.named_modules())
         for key, size in saved["sizes"].items():
             name, attribute = key.rsplit(".", 1)
@@ -51,6 +79,7 @@ def load_checkpoint(task: Task, path: Path) -> tuple[nn.Module, float]:
         for key, tensor in saved["tensors"].items():
             name, _, attribute = key.rpartition(".")
             _set_tensor(layers[name], attribute, tensor)
+        mark_masked(layers[name] for name in saved.get("masked", ()))
     except (KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise StorageError(
             f"{path} cannot be read as a saved network ({error}); delete it and run again",

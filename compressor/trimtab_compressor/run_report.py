@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from trimtab_compressor.compressed import COMPRESSOR, compressed_file_bytes
 from trimtab_compressor.judgement import FileJudgement, NetworkJudgement
 from trimtab_protocol.base import WireModel
 from trimtab_protocol.errors import ErrorCode
@@ -77,12 +78,19 @@ class StepResult(WireModel):
 
 
 class CandidateResult(WireModel):
-    """One candidate."""
+    """One candidate.
+
+    Args:
+        compressed_bytes: Of the file after `compressor`, which pruned weights make smaller; devices
+            are sent the file as it is.
+    """
 
     recipe: str
     format: ModelFormat
     file: str
     size_bytes: int
+    compressed_bytes: int
+    compressor: str = COMPRESSOR
     quality: Quality
     passes: tuple[PassRecord, ...]
     seconds: float
@@ -96,11 +104,17 @@ class CandidateResult(WireModel):
             format=built.choice.format,
             file=file,
             size_bytes=built.size_bytes,
+            compressed_bytes=compressed_file_bytes(built.path),
             quality=built.quality,
             passes=built.passes,
             seconds=built.seconds,
             steps=built.steps,
         )
+
+    def notes(self) -> tuple[str, ...]:
+        """What the passes want people to know of this candidate."""
+        found = (row.findings.get("note") for row in self.passes)
+        return tuple(str(note) for note in found if note is not None)
 
 
 class FailedCandidate(WireModel):

@@ -41,21 +41,28 @@ def print_recipes(recipes: Mapping[str, Recipe]) -> None:
 
 
 def print_built(report: RunReport) -> None:
-    """One line per candidate."""
+    """One line per candidate, then what its passes note."""
     rows = [
         (
             row.recipe,
             row.format.value,
             f"{row.size_bytes:,}",
+            f"{row.compressed_bytes:,}",
             *_qualities(row.quality),
             _count(_macs(row)),
             f"{row.seconds:.1f}",
         )
         for row in report.candidates
     ]
-    heads = ("recipe", "format", "bytes", "exact", "on host", "drop", "MACs", "seconds")
+    heads = (
+        *("recipe", "format", "bytes", "zlib bytes", "exact", "on host", "drop", "MACs"),
+        "seconds",
+    )
     metrics = {row.quality.metric.replace("_", " ") for row in report.candidates}
     print_table(f"Candidates of {report.task}: {' and '.join(sorted(metrics))}", heads, rows)
+    for row in report.candidates:
+        for note in row.notes():
+            print(f"{row.recipe} ({row.format.value}): {note}")
 
 
 def print_steps(report: RunReport) -> None:

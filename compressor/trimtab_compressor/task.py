@@ -4,6 +4,7 @@ A task is a Python file that defines `TASK = Task(...)`. Rules:
     1. Everything is checked when the task is built, so a wrong array is found before an hour of
        training, and the message names the field and the remedy.
     2. Nothing here imports torch; `build_model` does when it is called.
+    3. What can be known from the data need not be said: shapes, classes, calibration samples.
 """
 
 from __future__ import annotations
@@ -16,30 +17,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trimtab_compressor.arrays import AnyArray, FloatArray, IntArray, digest_array
+from trimtab_compressor.arrays import AnyArray, FloatArray, digest_array
 from trimtab_compressor.evidence import Evidence
 from trimtab_compressor.specs.base import Need
+from trimtab_compressor.task_data import Samples, collect_samples
+from trimtab_compressor.task_model import FixedWidth, read_builder
 from trimtab_protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
 
+__all__ = ["STUDENT_WIDTH", "Samples", "Task", "Training"]
+
+CALIBRATION_SAMPLES = 300
+"""100 to 500 show the ranges of activations; more only take longer."""
+
+_FROM_TRAINING: FloatArray = np.empty(0, np.float32)
+"""Stands for calibration samples that were not given."""
+
+STUDENT_WIDTH = -1.0
+"""Stands for a width where a network was made by `build_student`."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """As trimtab_protocol.base.Name."""
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Inputs with their labels.
-
-    Args:
-        inputs: float32, (n, *input_shape), normalised as the network expects them.
-        labels: Integers in [0, classes), (n,).
-    """
-
-    inputs: FloatArray
-    labels: IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,15 +89,19 @@ class Task:
 
     Args:
         name: Lowercase, such as "mnist-cnn"; the default name of its artifacts.
-        build_model: Gives a new, untrained network; `width` scales its channels (1.0 is the base).
-            Its output is (n, classes) logits.
-        input_shape: Of one sample, without the batch: (1, 28, 28).
-        classes: How many classes there are.
-        train: What to train on.
-        test: What to judge on; never trained on.
-        calibration: Inputs that show the ranges of activations, (n, *input_shape); 100 to 500
-            training samples are enough.
+        build_model: Gives a new network; `width` scales its channels (1.0 is the base). Its output is
+            (n, classes) logits. A function without arguments, or a torch.nn.Module (Lightning and timm
+            models are such), has one width only. Training begins with the weights that it has.
+        train: What to train on: Samples, a pair of arrays, or a torch Dataset or DataLoader of
+            (input, label), which is read once.
+        test: What to judge on, likewise; never trained on.
+        input_shape: Of one sample, without the batch: (1, 28, 28); by default that of the data.
+        classes: How many classes there are; by default one more than the largest label.
+        calibration: Inputs that show the ranges of activations, (n, *input_shape), 100 to 500 of them;
+            by default the first 300 training inputs.
         training: How to train.
+        build_student: Gives a new, untrained network of another design for distillation, with the same
+            inputs and outputs.
         ignored_layers: Names of layers (as in `named_modules`) that pruning must leave alone. The
             last layer that has `classes` outputs is always left alone.
         metric: What accuracy means here; only "top1_accuracy" so far.
@@ -106,12 +110,13 @@ class Task:
 
     name: str
     build_model: Callable[[float], nn.Module]
-    input_shape: tuple[int, ...]
-    classes: int
     train: Samples
     test: Samples
-    calibration: FloatArray
+    input_shape: tuple[int, ...] = ()
+    classes: int = 0
+    calibration: FloatArray = field(default_factory=lambda: _FROM_TRAINING)
     training: Training = field(default_factory=Training)
+    build_student: Callable[[], nn.Module] | None = None
     ignored_layers: tuple[str, ...] = ()
     metric: str = "top1_accuracy"
     source_sha256: str = ""
@@ -123,18 +128,50 @@ class Task:
                 f"task name '{self.name}' cannot name artifacts; use lowercase letters, digits, "
                 "'.', '_' and '-', at most 64"
             )
+        self._complete()
         if self.classes < 2:
             raise ConfigError(f"task {self.name}: classes is {self.classes}, at least 2 are needed")
         if self.metric != "top1_accuracy":
             raise ConfigError(
                 f"task {self.name}: metric '{self.metric}' is unknown; use 'top1_accuracy'"
             )
-        if not callable(self.build_model):
-            raise ConfigError(f"task {self.name}: build_model must be a function of the width")
         for where, samples in (("train", self.train), ("test", self.test)):
             self._check_inputs(f"{where}.inputs", samples.inputs)
             self._check_labels(f"{where}.labels", samples)
         self._check_inputs("calibration", self.calibration)
+
+    def _complete(self) -> None:
+        """Bring what was given into one form, and fill in what the data say."""
+        where = f"task {self.name}"
+        changes: dict[str, object] = {
+            "build_model": read_builder(self.build_model, where),
+            "train": collect_samples(self.train, f"{where}: train"),
+            "test": collect_samples(self.test, f"{where}: test"),
+        }
+        for name, value in changes.items():
+            object.__setattr__(self, name, value)
+        if not self.input_shape:
+            object.__setattr__(self, "input_shape", np.shape(self.train.inputs)[1:])
+        if not self.classes:
+            labels = (samples.labels for samples in (self.train, self.test))
+            object.__setattr__(self, "classes", max(map(_largest, labels)) + 1)
+        if self.calibration is _FROM_TRAINING:
+            few = self.train.inputs[:CALIBRATION_SAMPLES]
+            object.__setattr__(self, "calibration", few)
+
+    def build(self, width: float) -> nn.Module:
+        """A new, untrained network of a width, or the student's if it is STUDENT_WIDTH.
+
+        Raises:
+            ConfigError: There is no `build_student`. Anything else that the task's code raises.
+        """
+        if width != STUDENT_WIDTH:
+            return self.build_model(width)
+        if self.build_student is None:
+            raise ConfigError(
+                f"task {self.name} has no build_student; give it one, or leave out is_task_student"
+            )
+        return self.build_student()
 
     def _check_inputs(self, where: str, array: AnyArray) -> None:
         if not isinstance(array, np.ndarray) or array.dtype != np.float32:
@@ -173,8 +210,13 @@ class Task:
 
     @property
     def has(self) -> frozenset[Need]:
-        """What passes can get from it: everything."""
-        return frozenset(Need)
+        """What passes can get from it."""
+        lacking = set()
+        if isinstance(self.build_model, FixedWidth):
+            lacking.add(Need.WIDTHS)
+        if self.build_student is None:
+            lacking.add(Need.STUDENT)
+        return frozenset(Need) - lacking
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -191,3 +233,9 @@ class Task:
             "test_labels": digest_array(self.test.labels),
             "calibration": digest_array(self.calibration),
         }
+
+
+def _largest(labels: AnyArray) -> int:
+    """The largest label, or -1 where there is none or none can be."""
+    kind = getattr(getattr(labels, "dtype", None), "kind", "")
+    return int(labels.max()) if kind in ("i", "u") and labels.size else -1

@@ -7,7 +7,9 @@ Rules:
     2. Two whole measurements of one file differ by the larger over the smaller, so that two that
        err to different sides do not cancel out; the figure is the median over the pairs.
     3. A target is met by the value alone. An interval that reaches past it is said, not hidden.
-    4. On a machine that is not quiet the figures stand, with the complaint above them.
+    4. On a machine that is not quiet the figures stand, with the complaint above them. A plain loop
+       that does not repeat itself, one round and the next, is such a complaint: whatever the agent
+       measured then, the machine had changed in between.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ CONFIDENCE = 0.95
 QUIET_LOAD = 0.5
 QUIET_OTHERS_CORES = 0.1
 QUIET_STEAL_RATIO = 0.01
+QUIET_REPEAT_RATIO = 0.03
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,16 @@ def agreement_figure(label: str, ratio: Spread, within: float, note: str) -> Fig
     )
 
 
-def repeat_figure(label: str, found: Spread, at_most: float, note: str) -> Figure:
-    """Whether two whole measurements are as close as is asked for."""
+def side_by_side(values: Sequence[float]) -> list[tuple[float, float]]:
+    """The first value with the second, the third with the fourth: each used once."""
+    return list(zip(values[::2], values[1::2], strict=False))
+
+
+def repeat_figure(label: str, found: Spread, at_most: float | None, note: str) -> Figure:
+    """Whether two measurements are as close as is asked for; None to ask for nothing."""
     value = f"{found.value:.1%} ({found.low:.1%} to {found.high:.1%})"
+    if at_most is None:
+        return Figure(label, value, note=note)
     return Figure(label, value, f"≤ {at_most:.0%}", found.value <= at_most, note)
 
 
@@ -112,15 +122,23 @@ def limit_figure(
     return Figure(label, form.format(value), f"≤ {form.format(limit)}", value <= limit, note)
 
 
-def complain(load_1m: float, others_cores: float, steal_ratio: float) -> tuple[str, ...]:
+def complain(
+    load_1m: float, others_cores: float, steal_ratio: float, repeats: Sequence[float] = ()
+) -> tuple[str, ...]:
     """Why a machine is not quiet; nothing if it is.
 
     Args:
         load_1m: Load average before the benchmark began.
         others_cores: Cores that other processes kept busy meanwhile.
         steal_ratio: Share of the time that the hypervisor took away.
+        repeats: How much a plain loop differed from itself, per model.
     """
     found = []
+    if max(repeats, default=0) > QUIET_REPEAT_RATIO:
+        found.append(
+            f"a plain loop differed from the next one by {max(repeats):.1%}, above "
+            f"{QUIET_REPEAT_RATIO:.0%}: the machine changes its speed"
+        )
     if load_1m > QUIET_LOAD:
         found.append(f"load average {load_1m:.2f} at the start, above {QUIET_LOAD}")
     if others_cores > QUIET_OTHERS_CORES:

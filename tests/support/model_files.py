@@ -1,83 +1,104 @@
-"""Model files with known contents: ONNX by hand, and quantized ones from ONNX Runtime's quantizer."""
+"""Small ONNX files from elsewhere, of the kinds that exporters make: several inputs and outputs, free
+axes, old opsets, weights in a file of their own, operators that no runtime has."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from trimtab_compressor.passes.stage import FileStage
-from trimtab_compressor.passes.table import FILE_PASSES
-from trimtab_compressor.runtimes.port import Kernels
-from trimtab_compressor.runtimes.table import open_model
-from trimtab_compressor.specs.base import FileSpec
-from trimtab_protocol.manifest import ModelFormat
-
-IMAGE = (1, 8, 8)
+FEATURES, HIDDEN, CLASSES = 8, 16, 3
+FLOAT = TensorProto.FLOAT
 
 
-def draw(*shape: int, seed: int = 0) -> NDArray[np.float32]:
-    return np.random.default_rng(seed).normal(0, 0.3, shape).astype(np.float32)
+def draw_weights(seed: int, *shape: int) -> NDArray[np.float32]:
+    """Normal, scaled so that activations keep their size."""
+    scale = 1.0 / np.sqrt(shape[0])
+    return np.random.default_rng(seed).normal(0, scale, shape).astype(np.float32)
 
 
-def write_graph(
-    path: Path,
-    nodes: Sequence[onnx.NodeProto],
-    constants: Mapping[str, NDArray[Any]],
-    *,
-    taken: Sequence[object] = ("batch", *IMAGE),
-    given: Sequence[object] | None = None,
-    opset: int = 17,
-) -> Path:
-    """A graph from `x` to `y`; a domain of its own for operators that have one."""
-    domains = {node.domain for node in nodes if node.domain}
+def write_two_headed_onnx(path: Path, *, opset: int = 17, is_split: bool = False) -> Path:
+    """Inputs a, b (batch, 8) -> scores (batch, 3), embedding (batch, 4, 4)."""
+    nodes = [
+        helper.make_node("MatMul", ["a", "wa"], ["ha"]),
+        helper.make_node("MatMul", ["b", "wb"], ["hb"]),
+        helper.make_node("Add", ["ha", "hb"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "ws"], ["scores"]),
+        helper.make_node("MatMul", ["r", "we"], ["e"]),
+        helper.make_node("Reshape", ["e", "square"], ["embedding"]),
+    ]
+    weights = {
+        "wa": draw_weights(1, FEATURES, HIDDEN),
+        "wb": draw_weights(2, FEATURES, HIDDEN),
+        "ws": draw_weights(3, HIDDEN, CLASSES),
+        "we": draw_weights(4, HIDDEN, HIDDEN),
+    }
+    constants = [numpy_helper.from_array(row, name) for name, row in weights.items()]
+    constants.append(numpy_helper.from_array(np.array([0, 4, 4], np.int64), "square"))
     graph = helper.make_graph(
-        list(nodes),
-        "made",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(taken))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, given)],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        nodes,
+        "two heads",
+        [helper.make_tensor_value_info(name, FLOAT, ["n", FEATURES]) for name in ("a", "b")],
+        [
+            helper.make_tensor_value_info("scores", FLOAT, ["n", CLASSES]),
+            helper.make_tensor_value_info("embedding", FLOAT, ["n", 4, 4]),
+        ],
+        constants,
     )
-    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(row, 1) for row in domains)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.checker.check_model(model)
+    if is_split:
+        onnx.save(
+            model, path, save_as_external_data=True, location=f"{path.stem}.bin", size_threshold=100
+        )
+    else:
+        onnx.save(model, path)
     return path
 
 
-def write_image_net(path: Path, *, opset: int = 17) -> Path:
-    """Conv 3×3 of 8 (no padding), Relu, depthwise 3×3 (padded), max-pool, flatten, dense 4.
-
-    MACs: 8·6·6·9 = 2592, 8·6·6·9 = 2592, 72·4 = 288. Parameters: 72+8, 72, 288+4.
-    """
+def write_free_axes_onnx(path: Path, *, batch: int | str = "n") -> Path:
+    """Input (batch, 2, time) of any time -> convolution -> mean over time -> scores (batch, 3)."""
     nodes = [
-        helper.make_node("Conv", ["x", "conv.weight", "conv.bias"], ["c"], kernel_shape=[3, 3]),
+        helper.make_node("Conv", ["x", "wc"], ["c"], pads=[1, 1]),
         helper.make_node("Relu", ["c"], ["r"]),
-        helper.make_node("Conv", ["r", "dw.weight"], ["d"], group=8, pads=[1, 1, 1, 1]),
-        helper.make_node("MaxPool", ["d"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
         helper.make_node("Flatten", ["p"], ["f"]),
-        helper.make_node("Gemm", ["f", "dense.weight", "dense.bias"], ["y"], transB=1),
+        helper.make_node("Gemm", ["f", "wd"], ["y"]),
     ]
-    constants = {
-        "conv.weight": draw(8, 1, 3, 3, seed=1),
-        "conv.bias": draw(8, seed=2),
-        "dw.weight": draw(8, 1, 3, 3, seed=3),
-        "dense.weight": draw(4, 72, seed=4),
-        "dense.bias": draw(4, seed=5),
-    }
-    return write_graph(path, nodes, constants, opset=opset)
+    graph = helper.make_graph(
+        nodes,
+        "free axes",
+        [helper.make_tensor_value_info("x", FLOAT, [batch, 2, "time"])],
+        [helper.make_tensor_value_info("y", FLOAT, [batch, CLASSES])],
+        [
+            numpy_helper.from_array(draw_weights(5, HIDDEN, 2, 3), "wc"),
+            numpy_helper.from_array(draw_weights(6, HIDDEN, CLASSES), "wd"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
 
 
-def draw_images(count: int = 32) -> NDArray[np.float32]:
-    return draw(count, *IMAGE, seed=9)
+def write_unknown_operator_onnx(path: Path) -> Path:
+    """An operator of a domain that nobody has."""
+    graph = helper.make_graph(
+        [helper.make_node("Wobble", ["x"], ["y"], domain="com.acme")],
+        "unknown",
+        [helper.make_tensor_value_info("x", FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", FLOAT, ["n", 4])],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.acme", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
 
 
-def quantized(source: Path, target: Path, spec: FileSpec) -> Path:
-    """`source` after one pass over files, calibrated on noise."""
-    name = open_model(source, Kernels.EXACT).io.inputs[0].name
-    stage = FileStage(spec=spec, source=source, target=target, calibration={name: draw_images()})
-    FILE_PASSES[(spec.pass_name, ModelFormat(source.suffix[1:]))](stage)
-    return target
+def two_headed_samples(count: int = 40) -> dict[str, NDArray[np.float32]]:
+    """By input name."""
+    random = np.random.default_rng(7)
+    return {name: random.normal(size=(count, FEATURES)).astype(np.float32) for name in ("a", "b")}

@@ -38,6 +38,12 @@ class Network:
     findings: Findings = field(default_factory=dict)
 
 
+def _train_base(task: Task, width: float) -> nn.Module:
+    from trimtab_compressor.passes.train import train_base  # noqa: PLC0415 - it imports this file
+
+    return train_base(task, width)
+
+
 @dataclass(frozen=True)
 class NetworkStage(Generic[NetworkSpecT]):
     """Input of a pass over a network.
@@ -49,6 +55,8 @@ class NetworkStage(Generic[NetworkSpecT]):
         base: The network after the first pass, which later passes are compared with and taught by;
             not to be changed.
         width: What `build_model` was given for `model`.
+        train_base: Gives the network of a task and a width, trained as that task's base is; the
+            builder's takes it from its cache.
     """
 
     spec: NetworkSpecT
@@ -56,6 +64,7 @@ class NetworkStage(Generic[NetworkSpecT]):
     model: nn.Module
     base: nn.Module
     width: float = 1.0
+    train_base: Callable[[Task, float], nn.Module] = _train_base
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from trimtab_compressor.passes.distill import distill
+from trimtab_compressor.passes.distill import distill, distill_decoupled, distill_hard
+from trimtab_compressor.passes.distill_features import distill_features
 from trimtab_compressor.passes.prune_channels import prune_channels
+from trimtab_compressor.passes.prune_layers import prune_layers
+from trimtab_compressor.passes.prune_weights import prune_weights
 from trimtab_compressor.passes.quantize_dynamic import (
     quantize_dynamic_onnx,
     quantize_dynamic_tflite,
@@ -11,16 +14,31 @@ from trimtab_compressor.passes.quantize_dynamic import (
 from trimtab_compressor.passes.quantize_static import quantize_static_onnx, quantize_static_tflite
 from trimtab_compressor.passes.stage import FilePass, NetworkPass
 from trimtab_compressor.passes.train import train
-from trimtab_compressor.specs.distillation import Distill
-from trimtab_compressor.specs.pruning import PruneChannels
+from trimtab_compressor.passes.transfer_features import transfer_features
+from trimtab_compressor.passes.transfer_finetune import transfer_finetune
+from trimtab_compressor.specs.distillation import (
+    Distill,
+    DistillDecoupled,
+    DistillFeatures,
+    DistillHard,
+)
+from trimtab_compressor.specs.pruning import PruneChannels, PruneLayers, PruneWeights
 from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
 from trimtab_compressor.specs.training import Train
+from trimtab_compressor.specs.transfer import TransferFeatures, TransferFinetune
 from trimtab_protocol.manifest import ModelFormat
 
 NETWORK_PASSES: dict[str, NetworkPass] = {
     Train.pass_name: train,
+    PruneWeights.pass_name: prune_weights,
     PruneChannels.pass_name: prune_channels,
+    PruneLayers.pass_name: prune_layers,
     Distill.pass_name: distill,
+    DistillHard.pass_name: distill_hard,
+    DistillDecoupled.pass_name: distill_decoupled,
+    DistillFeatures.pass_name: distill_features,
+    TransferFeatures.pass_name: transfer_features,
+    TransferFinetune.pass_name: transfer_finetune,
 }
 
 FILE_PASSES: dict[tuple[str, ModelFormat], FilePass] = {

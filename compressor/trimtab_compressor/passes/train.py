@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from trimtab_compressor.network import new_network
 from trimtab_compressor.passes.stage import Network, NetworkStage
 from trimtab_compressor.passes.training_loop import Loss, Schedule, run_epochs
 from trimtab_compressor.specs.training import Train
@@ -22,6 +23,17 @@ def train(stage: NetworkStage[Train]) -> Network:
     plan = schedule(training, training.epochs, training.learning_rate)
     run_epochs(stage.model, task.train.inputs, label_loss(task), plan)
     return Network(stage.model, stage.width)
+
+
+def train_base(task: Task, width: float) -> nn.Module:
+    """The task's network of a width, trained as its base is.
+
+    Raises:
+        ConfigError: `build_model` cannot make that width.
+        ModelError: Training diverged.
+    """
+    model = new_network(task, width)
+    return train(NetworkStage(spec=Train(), task=task, model=model, base=model, width=width)).module
 
 
 def label_loss(task: Task) -> Loss:

@@ -1,18 +1,25 @@
-"""The one loop that all training passes share: AdamW, one-cycle learning rate, whole batches."""
+"""The one loop that all training passes share: AdamW, one-cycle learning rate, whole batches.
+
+What weight pruning set to zero stays zero, whichever pass trains the network afterwards.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from trimtab_compressor.arrays import FloatArray
+from trimtab_compressor.structure import HeldZeros
 from trimtab_protocol.errors import ErrorCode, ModelError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (b, classes), row indices (b,)) -> scalar"""
+
+AfterStep = Callable[[int, int], None]
+"""(steps done, steps in all): called after each step of the optimizer, the first time with 1."""
 
 PREDICT_BATCH = 100
 
@@ -28,8 +35,35 @@ class Schedule:
     seed: int
 
 
-def run_epochs(model: nn.Module, inputs: FloatArray, loss: Loss, schedule: Schedule) -> None:
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Weights that learn at `rate_ratio` times the schedule's rate."""
+
+    parameters: Sequence[nn.Parameter]
+    rate_ratio: float = 1.0
+
+
+def run_epochs(
+    model: nn.Module,
+    inputs: FloatArray,
+    loss: Loss,
+    schedule: Schedule,
+    *,
+    groups: Sequence[ParameterGroup] = (),
+    on_epoch: Callable[[int], None] | None = None,
+    after_step: AfterStep | None = None,
+) -> None:
     """Train `model` in place, in a reproducible order.
+
+    Args:
+        model: Its weights are changed; in training mode meanwhile, in evaluation mode afterwards.
+        inputs: (n, *input shape), normalised.
+        loss: See Loss.
+        schedule: How long and how fast.
+        groups: What learns, and how fast; empty for all weights alike. A weight that needs no gradient
+            stays as it is.
+        on_epoch: Told the number of each epoch before it begins; may freeze and unfreeze.
+        after_step: May change the weights, such as by a mask.
 
     Raises:
         ModelError: The loss is no longer finite; lower the learning rate.
@@ -41,20 +75,24 @@ def run_epochs(model: nn.Module, inputs: FloatArray, loss: Loss, schedule: Sched
     rows = torch.from_numpy(inputs)
     batch = min(schedule.batch, len(rows))
     steps = len(rows) // batch
+    chosen = groups or [ParameterGroup(list(model.parameters()))]
     optimizer = torch.optim.AdamW(
-        model.parameters(),
+        [{"params": row.parameters} for row in chosen],
         lr=schedule.peak_learning_rate,
         weight_decay=schedule.weight_decay,
         fused=True,
     )
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
-        schedule.peak_learning_rate,
+        [schedule.peak_learning_rate * row.rate_ratio for row in chosen],
         total_steps=steps * schedule.epochs + 1,
         pct_start=0.25,
     )
     model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    for _epoch in range(schedule.epochs):
+    held = HeldZeros(model)
+    for epoch in range(schedule.epochs):
+        if on_epoch is not None:
+            on_epoch(epoch)
         order = torch.randperm(len(rows), generator=generator)
         value = torch.zeros(())
         for step in range(steps):
@@ -64,6 +102,9 @@ def run_epochs(model: nn.Module, inputs: FloatArray, loss: Loss, schedule: Sched
             value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             cycle.step()
+            held.apply()
+            if after_step is not None:
+                after_step(epoch * steps + step + 1, steps * schedule.epochs)
         if not torch.isfinite(value):
             raise ModelError(
                 "training diverged: the loss is no longer finite; lower the learning rate",

@@ -9,18 +9,31 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from trimtab_compressor.specs.base import Spec
-from trimtab_compressor.specs.distillation import Distill
-from trimtab_compressor.specs.pruning import PruneChannels
+from trimtab_compressor.specs.distillation import (
+    Distill,
+    DistillDecoupled,
+    DistillFeatures,
+    DistillHard,
+)
+from trimtab_compressor.specs.pruning import PruneChannels, PruneLayers, PruneWeights
 from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
 from trimtab_compressor.specs.training import Train
+from trimtab_compressor.specs.transfer import TransferFeatures, TransferFinetune
 from trimtab_protocol.errors import ConfigError, ErrorCode
 
 SPECS: dict[str, type[Spec]] = {
     spec.pass_name: spec
     for spec in (
         Train,
+        PruneWeights,
         PruneChannels,
+        PruneLayers,
         Distill,
+        DistillHard,
+        DistillDecoupled,
+        DistillFeatures,
+        TransferFeatures,
+        TransferFinetune,
         QuantizeDynamic,
         QuantizeStatic,
     )

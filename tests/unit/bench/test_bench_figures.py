@@ -14,6 +14,7 @@ from support.bench_figures import (
     ratio_of_medians,
     render,
     repeat_figure,
+    side_by_side,
 )
 from support.idle_process import MachineUse
 
@@ -73,6 +74,19 @@ def test_an_interval_that_reaches_past_the_target_is_said(low: float, high: floa
 def test_repeatability_is_met_up_to_its_bound() -> None:
     assert repeat_figure("twice", Spread(0.03, 0.0, 0.2), 0.03, "").is_met
     assert not repeat_figure("twice", Spread(0.031, 0.0, 0.2), 0.03, "").is_met
+    assert repeat_figure("loops", Spread(0.5, 0.0, 0.9), None, "") == Figure(
+        "loops", "50.0% (0.0% to 90.0%)"
+    )
+
+
+def test_rounds_of_one_timer_are_compared_in_pairs_that_share_nothing() -> None:
+    assert side_by_side([1.0, 2.0, 3.0, 4.0, 5.0]) == [(1.0, 2.0), (3.0, 4.0)]
+
+
+def test_a_loop_that_does_not_repeat_itself_says_that_the_machine_changes_its_speed() -> None:
+    (complaint,) = complain(0.0, 0.0, 0.0, [0.01, 0.139])
+    assert "differed from the next one by 13.9%" in complaint
+    assert complain(0.0, 0.0, 0.0, [0.03]) == ()
 
 
 def test_a_limit_is_met_up_to_it_and_without_one_there_is_no_verdict() -> None:

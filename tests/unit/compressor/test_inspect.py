@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from support.model_files import draw, quantized, write_graph, write_image_net
+from support.known_models import draw, quantized, write_graph, write_image_net
 from support.tiny_tflite import make_tflite
 from trimtab_compressor.cli import main
 from trimtab_compressor.inspection.describe import describe_layer

@@ -15,8 +15,9 @@ from support.compressor_rig import CLASSES, a_task, build_tiny, trained_tiny
 from trimtab_compressor.agreement import top1_accuracy
 from trimtab_compressor.checkpoint import load_checkpoint, save_checkpoint
 from trimtab_compressor.network import new_network
-from trimtab_compressor.passes.distill import distill, soft_loss
-from trimtab_compressor.passes.prune_channels import count_parameters, prune_channels
+from trimtab_compressor.passes.distill import distill
+from trimtab_compressor.passes.prune_channels import prune_channels
+from trimtab_compressor.passes.prune_counts import count_parameters
 from trimtab_compressor.passes.stage import NetworkSpecT, NetworkStage
 from trimtab_compressor.passes.table import FILE_PASSES, NETWORK_PASSES
 from trimtab_compressor.passes.training_loop import Schedule, predict, run_epochs
@@ -92,20 +93,6 @@ def test_a_new_student_has_its_width_and_learns(task: Task, base: nn.Module) -> 
     student = distill(make_stage(Distill(width=0.5), task, base)).module
     assert count_parameters(student) == count_parameters(build_tiny(0.5))
     assert accuracy(student, task) >= 0.9
-
-
-def constant(*_: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(99.0)
-
-
-def test_the_soft_loss_is_least_where_student_and_teacher_agree() -> None:
-    teacher = torch.tensor([[4.0, 0.0, 0.0], [0.0, 0.0, 4.0]])
-    rows = torch.tensor([1])
-    loss = soft_loss(Distill(soft_weight=1.0), teacher, constant)
-    assert float(loss(teacher[rows], rows)) == pytest.approx(0.0, abs=1e-6)
-    assert float(loss(teacher[[0]], rows)) > 1.0
-    hard = soft_loss(Distill(soft_weight=0.0), teacher, constant)
-    assert float(hard(teacher[rows], rows)) == pytest.approx(99.0)
 
 
 def test_training_that_diverges_is_an_error(task: Task) -> None:

@@ -7,7 +7,7 @@ import pytest
 from trimtab_compressor.recipes import BASE_RECIPE, RECIPES, Choice, find_recipe, list_choices
 from trimtab_compressor.search.ladder import LadderSearch
 from trimtab_compressor.specs.distillation import Distill
-from trimtab_compressor.specs.pruning import PruneChannels
+from trimtab_compressor.specs.pruning import Prune, PruneChannels
 from trimtab_compressor.specs.training import Train
 from trimtab_protocol.budget import Outcome
 from trimtab_protocol.errors import ConfigError
@@ -75,11 +75,15 @@ def test_specs_refuse_what_cannot_work() -> None:
 
 
 def test_parameters_are_plain_and_complete() -> None:
-    assert PruneChannels(ratio=0.5).parameters() == {
-        "ratio": 0.5,
-        "round_to": 8,
+    assert Prune(max_drop=0.5).parameters() == {
+        "max_drop": 0.5,
         "is_fine_tuned": True,
+        "soft_weight": 0.0,
+        "temperature": 4.0,
     }
+    found = PruneChannels(ratio=0.5, layer_ratios=("a=0.1", "b=0")).parameters()
+    assert (found["ratio"], found["round_to"], found["is_fine_tuned"]) == (0.5, None, True)
+    assert found["layer_ratios"] == "a=0.1, b=0"
 
 
 def walk(ladder: LadderSearch, outcomes: dict[str, Outcome]) -> list[str]:

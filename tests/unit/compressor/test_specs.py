@@ -31,7 +31,7 @@ def test_plain_values_become_a_spec_and_a_whole_number_may_stand_for_a_float() -
     [
         ("prune_chanels", {}, "did you mean prune_channels"),
         ("prune_channels", {"ration": 0.5}, "unknown parameter 'ration'; did you mean 'ratio'"),
-        ("prune_channels", {"zzz": 1}, "it takes ratio, round_to, is_fine_tuned"),
+        ("prune_channels", {"zzz": 1}, "it takes max_drop, .*ratio, layer_ratios"),
         ("train", {"zzz": 1}, "the pass takes none"),
         ("prune_channels", {}, "parameter 'ratio' is missing"),
         ("prune_channels", {"ratio": "half"}, "ratio is 'half'; it must be a number"),
