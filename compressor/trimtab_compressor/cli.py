@@ -10,7 +10,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from trimtab_compressor.commands import compare, fit, inspect, keys, package, push, recipes, run
+from trimtab_compressor.commands import (
+    compare,
+    fit,
+    inspect,
+    keys,
+    package,
+    push,
+    recipes,
+    report,
+    run,
+)
 from trimtab_protocol.errors import (
     ConfigError,
     ErrorCode,
@@ -26,6 +36,7 @@ COMMANDS = {
     "inspect": inspect,
     "compare": compare,
     "run": run,
+    "report": report,
     "package": package,
     "push": push,
     "fit": fit,
