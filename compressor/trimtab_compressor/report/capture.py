@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from trimtab_compressor.arrays import AnyArray
-from trimtab_compressor.inspection.graph import Layer, ModelGraph, takers_of
+from trimtab_compressor.inspection.graph import GraphOperator, Layer, ModelGraph, takers_of
 from trimtab_compressor.inspection.weights import dequantize
 from trimtab_compressor.runtimes.port import Arrays
 from trimtab_protocol.manifest import ModelFormat
@@ -21,6 +21,8 @@ Capture = Callable[[Arrays], dict[str, AnyArray]]
 """Inputs of one sample -> activations by the names that were asked for."""
 
 _FOLLOWED = frozenset({"Relu", "Clip", "QuantizeLinear", "DequantizeLinear"})
+_SCALED = frozenset({"MatMulInteger", "ConvInteger"})
+"""Their sums become real numbers by Cast and Mul, and Add brings the bias."""
 
 
 def activation_of(graph: ModelGraph, layer: Layer) -> str | None:
@@ -32,14 +34,27 @@ def activation_of(graph: ModelGraph, layer: Layer) -> str | None:
     if graph.format is ModelFormat.TFLITE:
         return layer.output
     takers, name, found = takers_of(graph.operators), layer.output, None
+    is_scaled = layer.operator.kind not in _SCALED
     while True:
         tensor = graph.tensors.get(name)
-        if tensor is not None and tensor.dtype in ("float32", "float16"):
+        if is_scaled and tensor is not None and tensor.dtype in ("float32", "float16"):
             found = name
-        next_steps = takers.get(name, [])
-        if len(next_steps) != 1 or next_steps[0].kind not in _FOLLOWED:
+        steps = takers.get(name, [])
+        if len(steps) != 1 or not _belongs(graph, layer, steps[0]):
             return found
-        name = next_steps[0].outputs[0]
+        is_scaled = is_scaled or steps[0].kind == "Mul"
+        name = steps[0].outputs[0]
+
+
+def _belongs(graph: ModelGraph, layer: Layer, step: GraphOperator) -> bool:
+    """Whether an operator after a layer only finishes what the layer gives."""
+    if step.kind in _FOLLOWED:
+        return True
+    if layer.operator.kind not in _SCALED:
+        return False
+    constants = [name for name in step.inputs if name in graph.tensors]
+    is_bias = step.kind == "Add" and any(graph.tensors[name].is_constant for name in constants)
+    return is_bias or step.kind in ("Cast", "Mul")
 
 
 def open_capture(path: Path, graph: ModelGraph, names: Sequence[str]) -> Capture:

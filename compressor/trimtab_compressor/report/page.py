@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Iterator, Sequence
 
+from trimtab_compressor.compressed import COMPRESSOR
 from trimtab_compressor.report.card import CardCandidate, HistogramPair, LayerError, ModelCard
 from trimtab_compressor.report.svg import Dot, draw_bars, draw_dots, draw_histograms
 from trimtab_protocol.manifest import PassRecord, Scalar
@@ -15,15 +16,15 @@ from trimtab_protocol.reading import Reading
 
 STYLE = """
 :root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem;
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 66rem; padding: 0 1rem;
   color: #1b1b1f; background: #fff; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
-table { border-collapse: collapse; margin: .6rem 0; } caption { text-align: left; font-weight: 600; }
-th, td { padding: .2rem .6rem; border-bottom: 1px solid #ccc; text-align: left; vertical-align: top; }
+table { border-collapse: collapse; margin: .6rem 0; font-size: .92em; } caption { text-align: left; font-weight: 600; }
+th, td { padding: .2rem .5rem; border-bottom: 1px solid #ccc; text-align: left; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 code { font-size: .85em; overflow-wrap: anywhere; }
-figure { margin: .8rem 0; } figcaption { font-size: .9em; }
+figure { margin: .8rem 0; } figcaption { font-size: .9em; overflow-wrap: anywhere; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: .6rem; }
 .scroll { overflow-x: auto; }
 svg { max-width: 100%; height: auto; fill: currentColor; font: 13px system-ui, sans-serif; }
@@ -44,9 +45,9 @@ def render_card(card: ModelCard) -> str:
         *_head(card),
         *_summary(card),
         *_plots(card),
-        *_lineages(card),
         *_errors(card),
         *_histograms(card),
+        *_lineages(card),
         *_conditions(card),
     ]
     return (
@@ -80,13 +81,13 @@ def _summary(card: ModelCard) -> Iterator[str]:
         f"<p>Accuracy is {_text(' or '.join(metrics) or 'absent')}. <em>Exact</em>: the arithmetic as "
         f"written in the file. <em>This CPU</em>: the default kernels of {_text(', '.join(cpus))}. "
         "Drop is from the float file of the same format, by the exact figure. Best: no other "
-        "candidate is both as accurate and as small (or as little work).</p>"
+        f"candidate is both as accurate and as small (or as little work). Compressed: {COMPRESSOR}.</p>"
     )
     heads = (
-        *("recipe", "format", "samples", "exact", "this CPU", "drop", "bytes", "parameters"),
-        *("MACs", "integer MACs", "best"),
+        *("no.", "recipe", "format", "samples", "exact", "this CPU", "drop", "bytes", "compressed"),
+        *("parameters", "MACs", "integer MACs", "best"),
     )
-    yield _table("Candidates", heads, [_summary_row(row) for row in card.candidates], numbers=2)
+    yield _table("Candidates", heads, _summary_rows(card), numbers=3)
     notes = [
         f"{row.name}: {note}"
         for row in card.candidates
@@ -96,6 +97,10 @@ def _summary(card: ModelCard) -> Iterator[str]:
     notes += [f"{row.recipe} ({row.format.value}): {row.reason}" for row in card.failures]
     if notes:
         yield _list(notes)
+
+
+def _summary_rows(card: ModelCard) -> list[tuple[str, ...]]:
+    return [(str(place), *_summary_row(row)) for place, row in enumerate(card.candidates, 1)]
 
 
 def _summary_row(row: CardCandidate) -> tuple[str, ...]:
@@ -113,6 +118,7 @@ def _summary_row(row: CardCandidate) -> tuple[str, ...]:
         _ratio(quality.on_host),
         _ratio(quality.drop()),
         f"{row.result.size_bytes:,}",
+        f"{row.result.compressed_bytes:,}",
         "-" if row.parameters is None else f"{row.parameters:,}",
         _reading(row.macs, ",.0f"),
         _reading(row.int8_macs_ratio, ".1%"),
@@ -121,55 +127,48 @@ def _summary_row(row: CardCandidate) -> tuple[str, ...]:
 
 
 def _plots(card: ModelCard) -> Iterator[str]:
-    known = [row for row in card.candidates if row.accuracy is not None]
     yield "<h2>Accuracy against cost</h2>"
-    if not known:
-        yield "<p>No candidate has an accuracy.</p>"
-        return
-    groups = sorted({row.result.format.value for row in known})
+    formats = sorted({row.result.format.value for row in card.candidates})
     sizes = [
-        Dot(
-            float(row.result.size_bytes),
-            row.accuracy or 0.0,
-            row.result.recipe,
-            groups.index(row.result.format.value),
-            row.is_best_for_size,
-        )
-        for row in known
+        _dot(card, row, row.result.size_bytes, row.is_best_for_size) for row in card.candidates
     ]
-    yield _figure(
-        draw_dots(
-            sizes,
-            title="Accuracy against size",
-            x_title="bytes of the file (logarithmic)",
-            y_title="accuracy, exact",
-            groups=groups,
-        ),
-        "Accuracy against size. Filled marks on the dashed line are best: nothing is both as small "
-        "and as accurate.",
+    works = [_dot(card, row, row.macs.value, row.is_best_for_macs) for row in card.candidates]
+    yield from _plot(
+        sizes,
+        "Accuracy against size",
+        "bytes of the file (logarithmic)",
+        formats,
+        "Nothing is both as small and as accurate as the filled marks on the dashed line. Numbers are "
+        "those of the table.",
     )
-    works = [
-        Dot(
-            row.macs.value,
-            row.accuracy or 0.0,
-            row.result.recipe,
-            groups.index(row.result.format.value),
-            row.is_best_for_macs,
-        )
-        for row in known
-        if row.macs.value
-    ]
-    if works:
-        yield _figure(
-            draw_dots(
-                works,
-                title="Accuracy against work",
-                x_title="MACs of one sample (logarithmic)",
-                y_title="accuracy, exact",
-                groups=groups,
-            ),
-            "Accuracy against work. Quantization leaves the number of MACs as it is.",
-        )
+    yield from _plot(
+        works,
+        "Accuracy against work",
+        "MACs of one sample (logarithmic)",
+        formats,
+        "Quantization leaves the number of MACs as it is.",
+    )
+
+
+def _dot(card: ModelCard, row: CardCandidate, cost: float | None, is_on_front: bool) -> Dot | None:
+    """A point whose label is the candidate's number; None where a figure is absent."""
+    if not cost or row.accuracy is None:
+        return None
+    formats = sorted({other.result.format.value for other in card.candidates})
+    number = card.candidates.index(row) + 1
+    group = formats.index(row.result.format.value)
+    return Dot(float(cost), row.accuracy, str(number), group, is_on_front)
+
+
+def _plot(
+    dots: Sequence[Dot | None], title: str, x_title: str, formats: Sequence[str], caption: str
+) -> Iterator[str]:
+    known = [dot for dot in dots if dot is not None]
+    if not known:
+        yield f"<p>{_text(title)}: no candidate has both figures.</p>"
+        return
+    plot = draw_dots(known, title=title, x_title=x_title, y_title="accuracy, exact", groups=formats)
+    yield _figure(plot, f"{title}. {caption}")
 
 
 def _lineages(card: ModelCard) -> Iterator[str]:
@@ -244,11 +243,13 @@ def _error_bars(name: str, errors: Sequence[LayerError], what: str) -> Iterator[
     ]
     if bars:
         title = f"{name}: {what} by layer"
-        yield _figure(draw_bars(bars, title=title, unit="dB, higher is nearer"), f"{what} by layer")
+        yield _figure(
+            draw_bars(bars, title=title, unit="dB, higher is nearer"), f"{what} of {name}, by layer"
+        )
     absent = {found.absent for _, found in readings if found.absent is not None}
     if absent:
         missing = sum(found.value is None for _, found in readings)
-        yield f"<p>{what}: {missing} layers have no figure ({_text('; '.join(sorted(absent)))}).</p>"
+        yield f"<p>{what}: no figure for {missing} of {len(readings)} ({_text('; '.join(sorted(absent)))}).</p>"
 
 
 def _histograms(card: ModelCard) -> Iterator[str]:
@@ -262,7 +263,7 @@ def _histograms(card: ModelCard) -> Iterator[str]:
     yield (
         "<p>Filled: the float file. Outlined: the candidate, dequantized from its file. Shown are the "
         "first layer, the one with most work and the one with most parameters; "
-        f"{ran}.</p>"
+        f"{ran}. Heights are square roots of the shares, so that many zeros do not hide the rest.</p>"
     )
     names = dict.fromkeys(row.candidate for row in card.histograms)
     for name in names:

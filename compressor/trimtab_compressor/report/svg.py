@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 720, 340
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 16, 48
 BAR_ROW = 20
 MARKS = ("circle", "square", "triangle", "diamond")
-LABEL_GAP = 12
+LABEL_GAP = 14
 LABEL_CHARACTERS = 34
 
 
@@ -28,7 +28,7 @@ class Dot:
 
     Args:
         x: Above 0.
-        y: Any number.
+        y: A ratio, 0 to 1.
         label: Beside the point.
         group: 0, 1, ...: which mark it gets.
         is_on_front: Whether the line goes through it.
@@ -105,15 +105,15 @@ def draw_dots(
     y = _widen([dot.y for dot in dots])
     front = sorted((dot for dot in dots if dot.is_on_front), key=lambda dot: dot.x)
     parts = [*_axes(x, y, x_title, y_title), *_front_line(front, x, y)]
-    for dot, height in zip(dots, _label_heights(dots, x, y), strict=True):
-        px, py = x.at(dot.x), y.at(dot.y)
-        parts.append(_mark(px, py, MARKS[dot.group % len(MARKS)], is_filled=dot.is_on_front))
-        is_left = px > WIDTH * 0.62
-        anchor, shift = ("end", -9) if is_left else ("start", 9)
-        parts.append(_text(px + shift, height, dot.label, anchor=anchor, small=True))
+    for dot in dots:
+        parts.append(
+            _mark(x.at(dot.x), y.at(dot.y), MARKS[dot.group % len(MARKS)], dot.is_on_front)
+        )
+    for (px, py), label in _joined_labels(dots, x, y):
+        parts.append(_text(px + 9, py - 6, label, small=True))
     for place, group in enumerate(groups):
         px, py = LEFT + 12, HEIGHT - BOTTOM - 14 - 16 * place
-        parts.append(_mark(px, py - 4, MARKS[place % len(MARKS)], is_filled=False))
+        parts.append(_mark(px, py - 4, MARKS[place % len(MARKS)], False))
         parts.append(_text(px + 10, py, group, small=True))
     names = "; ".join(f"{dot.label}: {dot.x:g}, {dot.y:g}" for dot in dots)
     return _frame(WIDTH, HEIGHT, title, f"{x_title} and {y_title}. {names}", parts)
@@ -148,9 +148,13 @@ def draw_bars(rows: Sequence[tuple[str, float, str]], *, title: str, unit: str) 
 def draw_histograms(
     before: Sequence[float], after: Sequence[float], low: float, high: float, *, title: str
 ) -> str:
-    """Two histograms over the same bins: before filled, after as an outline."""
+    """Two histograms over the same bins: before filled, after as an outline.
+
+    Heights are square roots of the shares, so that the zeros of a ReLU do not hide the rest.
+    """
     width, height, foot = 340, 150, 26
-    top = max([*before, *after, 1e-12])
+    before, after = ([math.sqrt(share) for share in row] for row in (before, after))
+    top = max([*before, *after, 1e-6])
     x = Scale(low, high, 8, width - 8)
     y = Scale(0.0, top * 1.05, height - foot, 6)
     edges = [low + (high - low) * place / len(before) for place in range(len(before) + 1)]
@@ -179,9 +183,10 @@ def _steps(
 
 
 def _widen(values: Sequence[float]) -> Scale:
+    """Room above and below; a ratio has none above 1 but for the mark itself."""
     low, high = min(values), max(values)
-    room = (high - low) * 0.12 or max(abs(high) * 0.02, 0.01)
-    return Scale(low - room, high + room, HEIGHT - BOTTOM, TOP)
+    room = (high - low) * 0.15 or max(abs(high) * 0.02, 0.01)
+    return Scale(low - room, min(high + room, 1.0 + room / 3), HEIGHT - BOTTOM, TOP)
 
 
 def _widen_log(values: Sequence[float]) -> Scale:
@@ -195,7 +200,7 @@ def _axes(x: Scale, y: Scale, x_title: str, y_title: str) -> Iterator[str]:
     for value in x.ticks():
         yield _line(x.at(value), TOP, x.at(value), floor, faint=True)
         yield _text(x.at(value), floor + 16, short_number(value), anchor="middle", small=True)
-    for value in y.ticks():
+    for value in (tick for tick in y.ticks() if tick <= 1.0):
         yield _line(LEFT, y.at(value), WIDTH - RIGHT, y.at(value), faint=True)
         yield _text(LEFT - 6, y.at(value) + 4, f"{value:.4g}", anchor="end", small=True)
     yield _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, x_title, anchor="middle")
@@ -215,19 +220,19 @@ def _front_line(front: Sequence[Dot], x: Scale, y: Scale) -> Iterator[str]:
     yield f'<path d="{path}" class="front"/>'
 
 
-def _label_heights(dots: Sequence[Dot], x: Scale, y: Scale) -> list[float]:
-    """Where each label stands: moved down until it is clear of those beside it."""
-    taken: list[tuple[float, float]] = []
-    heights: dict[int, float] = {}
-    for place in sorted(range(len(dots)), key=lambda row: y.at(dots[row].y)):
-        px, height = x.at(dots[place].x), y.at(dots[place].y) + 4
-        while any(
-            abs(px - other) < 220 and abs(height - used) < LABEL_GAP for other, used in taken
-        ):
-            height += 2
-        taken.append((px, height))
-        heights[place] = height
-    return [heights[place] for place in range(len(dots))]
+def _joined_labels(
+    dots: Sequence[Dot], x: Scale, y: Scale
+) -> list[tuple[tuple[float, float], str]]:
+    """Where each label stands; points that lie over each other share one."""
+    groups: list[tuple[tuple[float, float], list[str]]] = []
+    for dot in dots:
+        spot = (x.at(dot.x), y.at(dot.y))
+        near = [row for row in groups if math.dist(row[0], spot) < LABEL_GAP]
+        if near:
+            near[0][1].append(dot.label)
+        else:
+            groups.append((spot, [dot.label]))
+    return [(spot, ", ".join(labels)) for spot, labels in groups]
 
 
 def short_number(value: float) -> str:
@@ -238,7 +243,7 @@ def short_number(value: float) -> str:
     return f"{value:g}"
 
 
-def _mark(x: float, y: float, mark: str, *, is_filled: bool) -> str:
+def _mark(x: float, y: float, mark: str, is_filled: bool) -> str:
     style = 'class="dot on"' if is_filled else 'class="dot"'
     if mark == "circle":
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" {style}/>'
