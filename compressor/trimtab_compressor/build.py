@@ -146,7 +146,13 @@ class Builder:
         last = points[-1]
         assert last.outputs is not None
         exported = networks.export(last, choice.format, self.tools(choice.format))
-        line = FileLine(self._subject.evidence, last.outputs, choice.format, self._cache)
+        line = FileLine(
+            self._subject.evidence,
+            last.outputs,
+            choice.format,
+            self._cache,
+            lambda: networks.ranges(last),
+        )
         first = Point(
             "export",
             None,

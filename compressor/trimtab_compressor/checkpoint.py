@@ -8,12 +8,15 @@ its layers the saved sizes, and marking those whose zeros are held.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from trimtab_compressor.heads import MlpHead
+from trimtab_compressor.learned_ranges import Fingerprint, LearnedRange
 from trimtab_compressor.structure import (
     mark_masked,
     masked_layers,
@@ -30,13 +33,16 @@ SIZES = (
 )
 
 
-def save_checkpoint(model: nn.Module, width: float, path: Path) -> None:
+def save_checkpoint(
+    model: nn.Module, width: float, path: Path, ranges: Sequence[LearnedRange] = ()
+) -> None:
     """Write weights, buffers and layer sizes.
 
     Args:
         model: The network, on the CPU.
         width: What `build_model` was given for it.
         path: Of the file.
+        ranges: With which its activations were trained.
     """
     sizes = {
         f"{name}.{size}": getattr(layer, size)
@@ -56,6 +62,7 @@ def save_checkpoint(model: nn.Module, width: float, path: Path) -> None:
         "removed": removed_blocks(model),
         "masked": list(masked_layers(model)),
         "tensors": model.state_dict(),
+        "ranges": [astuple(row) for row in ranges],
     }
     torch.save(saved, path)
 
@@ -86,6 +93,22 @@ def load_checkpoint(task: Task, path: Path) -> tuple[nn.Module, float]:
             code=ErrorCode.STORAGE_CORRUPT,
         ) from error
     return model.eval(), float(saved["width"])
+
+
+def load_ranges(path: Path) -> tuple[LearnedRange, ...]:
+    """The ranges that `save_checkpoint` wrote.
+
+    Raises:
+        StorageError: The file is damaged; delete it.
+    """
+    try:
+        saved = torch.load(path, weights_only=True).get("ranges", ())
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise StorageError(
+            f"{path} cannot be read as a saved network ({error}); delete it and run again",
+            code=ErrorCode.STORAGE_CORRUPT,
+        ) from error
+    return tuple(LearnedRange(*row[:3], Fingerprint(*row[3])) for row in saved)
 
 
 def _set_tensor(layer: nn.Module, attribute: str, tensor: torch.Tensor) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from trimtab_compressor.arrays import digest_key
 from trimtab_compressor.cache import Cache
 from trimtab_compressor.evaluate import judge_file, read_host_cpu
 from trimtab_compressor.evidence import Evidence
+from trimtab_compressor.learned_ranges import LearnedRange
 from trimtab_compressor.passes.stage import FileStage, Validation
 from trimtab_compressor.passes.table import FILE_PASSES
 from trimtab_compressor.plan import Point, Step, title_of
@@ -27,15 +29,22 @@ class FileLine:
         reference: Step that gives the float model's outputs on the test samples.
         model_format: Of the files.
         cache: Where results are kept.
+        ranges: Gives those that the network was trained with.
     """
 
     def __init__(
-        self, evidence: Evidence, reference: Step, model_format: ModelFormat, cache: Cache
+        self,
+        evidence: Evidence,
+        reference: Step,
+        model_format: ModelFormat,
+        cache: Cache,
+        ranges: Callable[[], tuple[LearnedRange, ...]] = tuple,
     ) -> None:
         self._evidence = evidence
         self._reference = reference
         self._format = model_format
         self._cache = cache
+        self._ranges = ranges
 
     def points(self, first: Point, specs: tuple[FileSpec, ...]) -> tuple[Point, ...]:
         """The float file, then one point after each pass."""
@@ -93,7 +102,7 @@ class FileLine:
         calibration = {}
         if evidence.calibration is not None:
             calibration = fit_samples(io, evidence.calibration, what="calibration samples")
-        return FileStage(spec, source, target, calibration, validation)
+        return FileStage(spec, source, target, calibration, validation, self._ranges())
 
     def _key(self, source: Step, spec: FileSpec) -> str:
         parts: dict[str, object] = {

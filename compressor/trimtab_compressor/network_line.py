@@ -15,9 +15,10 @@ from torch import nn
 from trimtab_compressor.agreement import TOP1_ACCURACY, top1_accuracy
 from trimtab_compressor.arrays import digest_array, digest_file, digest_key
 from trimtab_compressor.cache import Cache
-from trimtab_compressor.checkpoint import load_checkpoint, save_checkpoint
+from trimtab_compressor.checkpoint import load_checkpoint, load_ranges, save_checkpoint
 from trimtab_compressor.export.table import EXPORTERS
 from trimtab_compressor.judgement import NetworkJudgement
+from trimtab_compressor.learned_ranges import LearnedRange
 from trimtab_compressor.macs import count_macs, count_parameters
 from trimtab_compressor.network import new_network
 from trimtab_compressor.passes.stage import NetworkStage
@@ -62,6 +63,10 @@ class NetworkLine:
         key = digest_key({"export": network.result.key, "tools": dict(tools)})
         return Step(f"export {model_format.value}", key, f".{model_format.value}", make)
 
+    def ranges(self, network: Point) -> tuple[LearnedRange, ...]:
+        """With which its activations were trained; see passes.stage.Network."""
+        return load_ranges(path_of(self._cache, network.result))
+
     def _point(self, specs: tuple[NetworkSpec, ...]) -> Point:
         result = self._result(specs)
         outputs = self._outputs(result)
@@ -76,7 +81,7 @@ class NetworkLine:
             started = time.monotonic()
             made = run_pass(spec.pass_name, lambda: NETWORK_PASSES[spec.pass_name](stage))
             write_note(self._cache, key, started, made.findings)
-            save_checkpoint(made.module, made.width, path)
+            save_checkpoint(made.module, made.width, path, made.ranges)
 
         return Step(title_of(spec), key, ".pt", make)
 

@@ -35,7 +35,7 @@ ONNX, TFLITE = ModelFormat.ONNX, ModelFormat.TFLITE
 _FLOAT: dict[ModelFormat, tuple[FileSpec, ...]] = {ONNX: (), TFLITE: ()}
 _STATIC: dict[ModelFormat, tuple[FileSpec, ...]] = {
     ONNX: (QuantizeStatic(is_range_reduced=True),),
-    TFLITE: (QuantizeStatic(),),
+    TFLITE: (QuantizeStatic(calibrator="moving_average"),),
 }
 _DYNAMIC: dict[ModelFormat, tuple[FileSpec, ...]] = {
     ONNX: (QuantizeDynamic(is_range_reduced=True),),

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from trimtab_compressor.passes.tflite_files import pack_inside
 from trimtab_compressor.quiet import quiet
 from trimtab_protocol.errors import ModelError
 
@@ -26,3 +27,4 @@ def export_tflite(model: nn.Module, input_shape: tuple[int, ...], target: Path) 
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"the network cannot be converted to TFLite: {first}") from error
         converted.export(str(target))
+        pack_inside(target)

@@ -67,7 +67,8 @@ def describe_layer(layer: Layer) -> LayerDescription:
     """One layer; its weight counts with its bias."""
     parts = [row for row in (layer.weight, layer.bias) if row is not None]
     return LayerDescription(
-        name=layer.weight.name if layer.weight is not None else layer.output,
+        name=layer.name,
+        weight=layer.weight.name if layer.weight is not None else "",
         operator=layer.operator.kind,
         kind=layer.kind,
         weight_shape=(layer.weight.shape or ()) if layer.weight is not None else (),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from trimtab_compressor.arrays import AnyArray, IntArray
+from trimtab_compressor.learned_ranges import LearnedRange
 from trimtab_compressor.runtimes.port import Arrays
 from trimtab_compressor.specs.base import FileSpec, NetworkSpec
 from trimtab_compressor.task import Task
@@ -31,11 +32,14 @@ class Network:
         module: The network, on the CPU, in evaluation mode.
         width: What `build_model` was given for it.
         findings: See Findings.
+        ranges: With which its activations were trained, for a static quantization of it; empty from
+            every pass that changes weights otherwise.
     """
 
     module: nn.Module
     width: float = 1.0
     findings: Findings = field(default_factory=dict)
+    ranges: tuple[LearnedRange, ...] = ()
 
 
 def _train_base(task: Task, width: float) -> nn.Module:
@@ -93,6 +97,7 @@ class FileStage(Generic[FileSpecT]):
         calibration: By input name, as the file's runtime names them (`open_model(source, ...).io`);
             (n, *input shape), every input with the same n.
         validation: Only for a spec that needs Need.VALIDATION.
+        ranges: See Network; of the network that the first file was exported from.
     """
 
     spec: FileSpecT
@@ -100,6 +105,7 @@ class FileStage(Generic[FileSpecT]):
     target: Path
     calibration: Arrays
     validation: Validation | None = None
+    ranges: tuple[LearnedRange, ...] = ()
 
 
 NetworkPass: TypeAlias = "Callable[[NetworkStage[Any]], Network]"

@@ -101,7 +101,7 @@ def compare_layers(
     shown = choose_layers(base.layers)
     for place, (layer, own) in enumerate(zip(base.layers, other.layers, strict=True)):
         before, after = real_weight(layer), real_weight(own)
-        name = _name(layer)
+        name = layer.name
         errors.append(
             LayerError(
                 layer=name,
@@ -193,8 +193,3 @@ def _thin(rows: AnyArray) -> AnyArray:
 
 def _elements(layer: Layer) -> int:
     return layer.weight.elements or 0 if layer.weight is not None else 0
-
-
-def _name(layer: Layer) -> str:
-    assert layer.weight is not None
-    return layer.weight.name

@@ -16,7 +16,14 @@ from trimtab_compressor.specs.distillation import (
     DistillHard,
 )
 from trimtab_compressor.specs.pruning import PruneChannels, PruneLayers, PruneWeights
-from trimtab_compressor.specs.quantization import QuantizeDynamic, QuantizeStatic
+from trimtab_compressor.specs.quantization import (
+    QuantizeDynamic,
+    QuantizeFloat16,
+    QuantizeStatic,
+    QuantizeWeights,
+)
+from trimtab_compressor.specs.quantize_aware import QuantizeAware
+from trimtab_compressor.specs.rescue import CorrectBias, Equalize, RoundWeights
 from trimtab_compressor.specs.training import Train
 from trimtab_compressor.specs.transfer import TransferFeatures, TransferFinetune
 from trimtab_protocol.errors import ConfigError, ErrorCode
@@ -34,8 +41,14 @@ SPECS: dict[str, type[Spec]] = {
         DistillFeatures,
         TransferFeatures,
         TransferFinetune,
+        QuantizeAware,
+        Equalize,
+        CorrectBias,
+        RoundWeights,
         QuantizeDynamic,
         QuantizeStatic,
+        QuantizeWeights,
+        QuantizeFloat16,
     )
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from support.known_models import draw, draw_images, quantized, write_graph, write_image_net
+from support.counted_models import draw, draw_images, quantized, write_graph, write_image_net
 from support.tiny_tflite import make_tflite
 from trimtab_compressor.cli import main
 from trimtab_compressor.comparison.compare import Inputs, Side, compare_files, noise_inputs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.known_models import write_image_net
+from support.counted_models import write_image_net
 from trimtab_compressor.cli import main
 from trimtab_compressor.inspection.description import Inspection
 from trimtab_compressor.inspection.inspect_model import describe_file

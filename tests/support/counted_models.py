@@ -1,4 +1,4 @@
-"""Model files with known contents: ONNX by hand, and quantized ones from ONNX Runtime's quantizer."""
+"""Model files whose work is counted by hand: ONNX by hand, and quantized ones from ONNX Runtime's quantizer."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""A model file seen as its weighted layers, whatever the format; techniques stand above it."""
