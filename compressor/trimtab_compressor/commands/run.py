@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trimtab_compressor.progress import LineProgress
     from trimtab_compressor.recipe import Choice
     from trimtab_compressor.run_report import RunReport
+    from trimtab_compressor.subject import AnySubject
 
 HELP = "build candidates of a task or a model file, evaluate them, and write the files"
 
@@ -77,7 +78,8 @@ def run(options: argparse.Namespace) -> None:
             outcomes = _build_elsewhere(options, builder, choices, progress)
         else:
             outcomes = build_all(builder, choices, progress.note)
-        report, failures = _collect(outcomes, choices, subject.name, options.out)
+        report, failures = _collect(outcomes, choices, options.out, _conditions(builder, subject))
+    _write_card(options.out, subject)
     _show(report, options)
     if failures:
         raise failures[0]
@@ -86,8 +88,8 @@ def run(options: argparse.Namespace) -> None:
 def _collect(
     outcomes: Iterable[tuple[Choice, Built | TrimtabError]],
     choices: Sequence[Choice],
-    name: str,
     folder: Path,
+    conditions: RunReport,
 ) -> tuple[RunReport, list[TrimtabError]]:
     """Write each candidate when it is finished, and the report also when somebody interrupts."""
     built: list[Built] = []
@@ -104,7 +106,7 @@ def _collect(
     finally:
         built.sort(key=lambda row: choices.index(row.choice))
         failures.sort(key=lambda row: choices.index(row[0]))
-        report = _report(name, built, failures, is_complete=is_complete)
+        report = _report(conditions, built, failures, is_complete=is_complete)
         write_text(folder / "results.json", report.model_dump_json(indent=2))
     errors = [type(row)(f"{choice}: {row.message}", code=row.code) for choice, row in failures]
     return report, errors
@@ -158,8 +160,38 @@ def _build_elsewhere(
             yield choice, outcome
 
 
+def _conditions(builder: Builder, subject: AnySubject) -> RunReport:
+    """A report of no candidates: what all of them depend on."""
+    from trimtab_compressor.run_report import RunReport  # noqa: PLC0415 - keeps start fast
+    from trimtab_compressor.task import Task  # noqa: PLC0415
+    from trimtab_protocol.manifest import ModelFormat  # noqa: PLC0415
+
+    tools: dict[str, str] = {}
+    for model_format in ModelFormat:
+        tools |= builder.tools(model_format)
+    return RunReport(
+        task=subject.name,
+        candidates=(),
+        seed=subject.training.seed if isinstance(subject, Task) else None,
+        data_sha256=dict(subject.evidence.sha256),
+        tools=tools,
+    )
+
+
+def _write_card(folder: Path, subject: AnySubject) -> None:
+    """The page is made of what is there already: if it cannot be made, nothing else is lost."""
+    from trimtab_compressor.report.write import write_card  # noqa: PLC0415 - keeps start fast
+    from trimtab_compressor.show import tell  # noqa: PLC0415
+
+    try:
+        write_card(folder / "results.json", subject.evidence.calibration)
+        tell(f"model card: {folder / 'report.html'}")
+    except TrimtabError as error:
+        tell(f"no model card: {error.message}")
+
+
 def _report(
-    name: str,
+    conditions: RunReport,
     built: Sequence[Built],
     failures: Sequence[tuple[Choice, TrimtabError]],
     *,
@@ -168,17 +200,16 @@ def _report(
     from trimtab_compressor.run_report import (  # noqa: PLC0415 - keeps start fast
         CandidateResult,
         FailedCandidate,
-        RunReport,
     )
 
-    return RunReport(
-        task=name,
-        candidates=tuple(CandidateResult.of(row, _file_name(row)) for row in built),
-        failures=tuple(
+    found = {
+        "candidates": tuple(CandidateResult.of(row, _file_name(row)) for row in built),
+        "failures": tuple(
             FailedCandidate.of(row, error.code, error.message) for row, error in failures
         ),
-        is_complete=is_complete,
-    )
+        "is_complete": is_complete,
+    }
+    return conditions.model_copy(update=found)
 
 
 def _show(report: RunReport, options: argparse.Namespace) -> None:

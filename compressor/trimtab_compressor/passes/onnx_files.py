@@ -27,9 +27,21 @@ def prepared(source: Path) -> Iterator[Path]:
         ModelError: `model.unreadable`: a quantizer of ONNX Runtime cannot work on the model.
         ConfigError: From the body.
     """
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory() as folder, one_error():
+        yield preprocess(source, Path(folder))
+
+
+@contextmanager
+def one_error() -> Iterator[None]:
+    """Keep the quantizer's chatter away, and make one error of whatever it raises.
+
+    Raises:
+        ModelError: `model.unreadable`: a quantizer of ONNX Runtime cannot work on the model.
+        ConfigError: From the body.
+    """
+    with quiet():
         try:
-            yield preprocess(source, Path(folder))
+            yield
         except (ModelError, ConfigError):
             raise
         except Exception as error:  # ONNX and its quantizers raise whatever their parts do
