@@ -21,7 +21,7 @@ from trimtab_compressor.arrays import AnyArray, FloatArray, digest_array
 from trimtab_compressor.evidence import Evidence
 from trimtab_compressor.specs.base import Need
 from trimtab_compressor.task_data import Samples, collect_samples
-from trimtab_compressor.task_model import read_builder
+from trimtab_compressor.task_model import FixedWidth, read_builder
 from trimtab_protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -210,8 +210,13 @@ class Task:
 
     @property
     def has(self) -> frozenset[Need]:
-        """What passes can get from it: everything."""
-        return frozenset(Need)
+        """What passes can get from it."""
+        lacking = set()
+        if isinstance(self.build_model, FixedWidth):
+            lacking.add(Need.WIDTHS)
+        if self.build_student is None:
+            lacking.add(Need.STUDENT)
+        return frozenset(Need) - lacking
 
     @cached_property
     def evidence(self) -> Evidence:
