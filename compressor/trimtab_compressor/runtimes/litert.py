@@ -90,6 +90,9 @@ class LitertRunner:
 def _spec(row: dict[str, Any]) -> TensorSpec:
     name = row["name"]
     signature = row.get("shape_signature", row["shape"])
-    shape = tuple(int(size) if size > 0 else None for size in signature)
+    # The first axis as the interpreter has it: a file that leaves it open is laid out for one sample,
+    # and constants in its reshapes often allow no other.
+    sizes = (*row["shape"][:1], *signature[1:])
+    shape = tuple(int(size) if size > 0 else None for size in sizes)
     dtype = re.sub("_$", "", np.dtype(row["dtype"]).name)
     return TensorSpec(name=name, dtype=read_dtype(dtype, tensor=name), shape=shape)
