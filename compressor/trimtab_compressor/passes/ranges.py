@@ -124,7 +124,7 @@ def measure_divergence(counts: Histogram, end: int, steps: int) -> float:
     """
     kept = counts[:end].astype(np.float64)
     reference = kept.copy()
-    pass
+    reference[-1] += counts[end:].sum()
     group = np.arange(end) * steps // end
     is_used = reference > 0
     sums = np.bincount(group, kept, steps)
