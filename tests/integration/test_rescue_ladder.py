@@ -50,6 +50,9 @@ def uneven(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = trained_tiny(task)
     assert isinstance(model, nn.Sequential)
     first, second = model[0], model[4]
+    assert isinstance(first, nn.Conv2d)
+    assert isinstance(second, nn.Linear)
+    assert first.bias is not None
     factors = torch.ones(first.out_channels)
     factors[0] = SPREAD
     with torch.no_grad():
