@@ -100,6 +100,11 @@ class ModelFiles:
         """What passes can get from it."""
         return next(iter(self.files.values())).has
 
+    @property
+    def evidence(self) -> Evidence:
+        """Samples of the first format; those of the others are the same, under other names."""
+        return next(iter(self.files.values())).evidence
+
 
 def _digest(arrays: Arrays) -> str:
     return digest_key({name: digest_array(rows) for name, rows in arrays.items()})

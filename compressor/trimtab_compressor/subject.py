@@ -145,14 +145,7 @@ def read_choices(
     Raises:
         ConfigError: A recipe that was named cannot be carried out, or none is left.
     """
-    if not isinstance(subject, Task):
-        possible_formats = [row for row in formats if row in subject.formats]
-        if not possible_formats:
-            raise ConfigError(
-                f"{subject.name} is {subject.formats[0].value}, and a file pass keeps the format; leave "
-                "--format out"
-            )
-        formats = possible_formats
+    formats = read_formats_of(subject, formats)
     possible, left_out = [], []
     for choice in book.choices(names, formats):
         try:
@@ -163,6 +156,25 @@ def read_choices(
                 raise
             left_out.append(error.message.split(";", 1)[0])
     return tuple(possible), tuple(left_out)
+
+
+def read_formats_of(
+    subject: AnySubject, formats: Sequence[ModelFormat]
+) -> tuple[ModelFormat, ...]:
+    """Those of the wanted formats that candidates of a subject can have.
+
+    Raises:
+        ConfigError: None of them.
+    """
+    if isinstance(subject, Task):
+        return tuple(formats)
+    possible = tuple(row for row in formats if row in subject.formats)
+    if not possible:
+        raise ConfigError(
+            f"{subject.name} is {subject.formats[0].value}, and a file pass keeps the format; leave "
+            "--format out"
+        )
+    return possible
 
 
 def _split(

@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from trimtab_compressor.build import Builder, Built
-    from trimtab_compressor.model_file import ModelFile
     from trimtab_compressor.progress import LineProgress
     from trimtab_compressor.recipe import Choice
     from trimtab_compressor.run_report import RunReport
-    from trimtab_compressor.task import Task
+    from trimtab_compressor.subject import AnySubject
 
 HELP = "build candidates of a task or a model file, evaluate them, and write the files"
 
@@ -161,7 +160,7 @@ def _build_elsewhere(
             yield choice, outcome
 
 
-def _conditions(builder: Builder, subject: Task | ModelFile) -> RunReport:
+def _conditions(builder: Builder, subject: AnySubject) -> RunReport:
     """A report of no candidates: what all of them depend on."""
     from trimtab_compressor.run_report import RunReport  # noqa: PLC0415 - keeps start fast
     from trimtab_compressor.task import Task  # noqa: PLC0415
@@ -179,7 +178,7 @@ def _conditions(builder: Builder, subject: Task | ModelFile) -> RunReport:
     )
 
 
-def _write_card(folder: Path, subject: Task | ModelFile) -> None:
+def _write_card(folder: Path, subject: AnySubject) -> None:
     """The page is made of what is there already: if it cannot be made, nothing else is lost."""
     from trimtab_compressor.report.write import write_card  # noqa: PLC0415 - keeps start fast
     from trimtab_compressor.show import tell  # noqa: PLC0415
