@@ -19,6 +19,7 @@ from trimtab_compressor.commands import (
     push,
     recipes,
     report,
+    rescue,
     run,
 )
 from trimtab_protocol.errors import (
@@ -36,6 +37,7 @@ COMMANDS = {
     "inspect": inspect,
     "compare": compare,
     "run": run,
+    "rescue": rescue,
     "report": report,
     "package": package,
     "push": push,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
-from trimtab_compressor.model_file import ModelFile
+from trimtab_compressor.cache import Cache
+from trimtab_compressor.keras_model import KerasModel
+from trimtab_compressor.model_file import ModelFile, ModelFiles
 from trimtab_compressor.needs import check_needs
 from trimtab_compressor.recipe import Choice
 from trimtab_compressor.recipe_book import RecipeBook
@@ -19,7 +22,10 @@ from trimtab_compressor.task_file import load_task
 from trimtab_protocol.errors import ConfigError, ErrorCode
 from trimtab_protocol.manifest import IoSpec, ModelFormat
 
-MODEL_SUFFIXES = (".onnx", ".tflite")
+MODEL_SUFFIXES = (".onnx", ".tflite", ".keras")
+KERAS_SUFFIX = ".keras"
+
+AnySubject: TypeAlias = Task | ModelFile | ModelFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +54,26 @@ class SubjectPaths:
         )
 
 
-def open_subject(paths: SubjectPaths, note: Callable[[str], None]) -> Task | ModelFile:
+def open_subject(
+    paths: SubjectPaths,
+    formats: Sequence[ModelFormat],
+    cache: Cache,
+    note: Callable[[str], None],
+) -> AnySubject:
     """Load a subject, with all its samples checked.
 
     Args:
         paths: Where it is.
-        note: Told what was decided about the samples.
+        formats: That are wanted; a Keras model is exported to these.
+        cache: Where exports are kept.
+        note: Told what is done to a model file before it can be used.
 
     Raises:
         ConfigError: The task or the samples are wrong.
         ModelError: The model does not load.
     """
     if paths.path.suffix in MODEL_SUFFIXES:
-        return _read_model_file(paths, note)
+        return _read_model_file(paths, formats, cache, note)
     for option in ("data", "calibration", "labels"):
         if getattr(paths, option) is not None:
             raise ConfigError(
@@ -69,33 +82,60 @@ def open_subject(paths: SubjectPaths, note: Callable[[str], None]) -> Task | Mod
     return load_task(paths.path)
 
 
-def _read_model_file(paths: SubjectPaths, note: Callable[[str], None]) -> ModelFile:
+def _read_model_file(
+    paths: SubjectPaths,
+    formats: Sequence[ModelFormat],
+    cache: Cache,
+    note: Callable[[str], None],
+) -> ModelFile | ModelFiles:
     path = paths.path
-    format_of(path)
+    if path.suffix != KERAS_SUFFIX:
+        format_of(path)
     if paths.data is None:
         raise ConfigError(
             f"{path} is a model file: give samples with --data, a .npz, .npy or a folder of them, as "
             "your application feeds them",
             code=ErrorCode.CONFIG_MISSING,
         )
-    io = open_model(path, Kernels.EXACT).io
+    keras = KerasModel(path, cache) if path.suffix == KERAS_SUFFIX else None
+    io = keras.io() if keras is not None else open_model(path, Kernels.EXACT).io
     _check_batch(path, io)
     samples = read_sample_set(paths.data, io, paths.labels)
     calibration, test = _split(samples, paths.calibration, io, note)
-    return ModelFile(
+    whole = ModelFile(
         name=_name_of(path),
         path=path,
         calibration=calibration.inputs,
         test=test.inputs,
         labels=test.labels,
     )
+    return whole if keras is None else _export_all(keras, whole, formats, note)
+
+
+def _export_all(
+    keras: KerasModel,
+    whole: ModelFile,
+    formats: Sequence[ModelFormat],
+    note: Callable[[str], None],
+) -> ModelFiles:
+    files = {}
+    for model_format in formats:
+        note(f"{whole.path.name} as {model_format.value}")
+        path = keras.export(model_format, whole.test)
+        files[model_format] = replace(
+            whole,
+            path=path,
+            calibration=whole.calibration and keras.rename(path, whole.calibration),
+            test=keras.rename(path, whole.test),
+        )
+    return ModelFiles(name=whole.name, files=files)
 
 
 def read_choices(
     book: RecipeBook,
     names: Sequence[str],
     formats: Sequence[ModelFormat],
-    subject: Task | ModelFile,
+    subject: AnySubject,
 ) -> tuple[tuple[Choice, ...], tuple[str, ...]]:
     """The candidates that can be made of a subject.
 
@@ -105,13 +145,7 @@ def read_choices(
     Raises:
         ConfigError: A recipe that was named cannot be carried out, or none is left.
     """
-    if isinstance(subject, ModelFile):
-        if subject.format not in formats:
-            raise ConfigError(
-                f"{subject.path} is {subject.format.value}, and a file pass keeps the format; leave "
-                "--format out"
-            )
-        formats = (subject.format,)
+    formats = read_formats_of(subject, formats)
     possible, left_out = [], []
     for choice in book.choices(names, formats):
         try:
@@ -122,6 +156,25 @@ def read_choices(
                 raise
             left_out.append(error.message.split(";", 1)[0])
     return tuple(possible), tuple(left_out)
+
+
+def read_formats_of(
+    subject: AnySubject, formats: Sequence[ModelFormat]
+) -> tuple[ModelFormat, ...]:
+    """Those of the wanted formats that candidates of a subject can have.
+
+    Raises:
+        ConfigError: None of them.
+    """
+    if isinstance(subject, Task):
+        return tuple(formats)
+    possible = tuple(row for row in formats if row in subject.formats)
+    if not possible:
+        raise ConfigError(
+            f"{subject.name} is {subject.formats[0].value}, and a file pass keeps the format; leave "
+            "--format out"
+        )
+    return possible
 
 
 def _split(

@@ -31,6 +31,7 @@ from trimtab_protocol.errors import (
     TrimtabError,
     error_from_code,
 )
+from trimtab_protocol.manifest import ModelFormat
 
 if TYPE_CHECKING:
     from trimtab_compressor.build import Builder, Built
@@ -47,11 +48,13 @@ class Workplace:
         subject: Where the subject is.
         recipe_files: As `--recipe-file` named them.
         cache: Folder that all workers see under this path.
+        formats: That a Keras model is exported to.
     """
 
     subject: SubjectPaths
     recipe_files: tuple[Path, ...]
     cache: Path
+    formats: tuple[ModelFormat, ...] = tuple(ModelFormat)
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,9 @@ def _builder(workplace: Workplace) -> Builder:
     from trimtab_compressor.recipe_file import read_book  # noqa: PLC0415
 
     book, _ = read_book(workplace.recipe_files)
-    subject = open_subject(workplace.subject, _say_nothing)
-    return Builder(subject, Cache(workplace.cache), _say_nothing, book)
+    cache = Cache(workplace.cache)
+    subject = open_subject(workplace.subject, workplace.formats, cache, _say_nothing)
+    return Builder(subject, cache, _say_nothing, book)
 
 
 def build_spread(

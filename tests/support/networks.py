@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import statistics
 
 import numpy as np
 import torch
@@ -22,6 +23,17 @@ def make_stage(spec: NetworkSpecT, task: Task, base: nn.Module) -> NetworkStage[
 
 def accuracy(model: nn.Module, task: Task) -> float:
     return top1_accuracy(predict(model, task.test.inputs).numpy(), task.test.labels)
+
+
+def percent(model: nn.Module, task: Task) -> float:
+    """Accuracy on the whole test set."""
+    return 100 * accuracy(model, task)
+
+
+def spread(values: list[float], sign: str = "") -> str:
+    """Mean ± standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
+    return f"{statistics.mean(values):{sign}.2f} ± {deviation:.2f}"
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:

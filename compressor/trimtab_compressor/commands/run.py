@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from trimtab_compressor.build import Builder, Built
-    from trimtab_compressor.model_file import ModelFile
     from trimtab_compressor.progress import LineProgress
     from trimtab_compressor.recipe import Choice
     from trimtab_compressor.run_report import RunReport
-    from trimtab_compressor.task import Task
+    from trimtab_compressor.subject import AnySubject
 
 HELP = "build candidates of a task or a model file, evaluate them, and write the files"
 
@@ -65,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     cache = open_cache(options.cache)
     from trimtab_compressor.subject import open_subject, read_choices  # noqa: PLC0415
 
-    subject = open_subject(read_subject_paths(options), tell)
+    subject = open_subject(read_subject_paths(options), formats, cache, tell)
     choices, left_out = read_choices(book, names, formats, subject)
     for reason in left_out:
         tell(f"left out: {reason}")
@@ -147,6 +146,7 @@ def _build_elsewhere(
         read_subject_paths(options).resolve(),
         tuple(path.resolve() for path in options.recipe_file),
         cache,
+        read_formats(options.format),
     )
     place = dask_cluster(options.scheduler) if options.scheduler else local_processes(options.jobs)
     with place as executor:
@@ -160,7 +160,7 @@ def _build_elsewhere(
             yield choice, outcome
 
 
-def _conditions(builder: Builder, subject: Task | ModelFile) -> RunReport:
+def _conditions(builder: Builder, subject: AnySubject) -> RunReport:
     """A report of no candidates: what all of them depend on."""
     from trimtab_compressor.run_report import RunReport  # noqa: PLC0415 - keeps start fast
     from trimtab_compressor.task import Task  # noqa: PLC0415
@@ -178,7 +178,7 @@ def _conditions(builder: Builder, subject: Task | ModelFile) -> RunReport:
     )
 
 
-def _write_card(folder: Path, subject: Task | ModelFile) -> None:
+def _write_card(folder: Path, subject: AnySubject) -> None:
     """The page is made of what is there already: if it cannot be made, nothing else is lost."""
     from trimtab_compressor.report.write import write_card  # noqa: PLC0415 - keeps start fast
     from trimtab_compressor.show import tell  # noqa: PLC0415

@@ -16,7 +16,7 @@ def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
         "subject",
         type=Path,
         metavar="SUBJECT",
-        help="Python file that defines TASK; or a model file, .onnx or .tflite, with --data",
+        help="Python file that defines TASK; or a model file, .onnx, .tflite or .keras, with --data",
     )
     samples = parser.add_argument_group(
         "for a model file",
