@@ -30,6 +30,7 @@ def render_card(card: ModelCard) -> str:
         *_head(card),
         *_summary(card),
         *_plots(card),
+        *_sensitivities(card),
         *_errors(card),
         *_histograms(card),
         *_lineages(card),
@@ -198,6 +199,32 @@ def _pass_row(record: PassRecord) -> tuple[str, ...]:
         join_scalars(record.findings) or "-",
         "-" if record.seconds is None else f"{record.seconds:.1f}",
     )
+
+
+def _sensitivities(card: ModelCard) -> Iterator[str]:
+    if not card.sensitivities:
+        return
+    yield "<h2>Sensitivity</h2>"
+    yield (
+        "<p>Each layer alone is quantized to int8 (static, per channel), and the file is run by the "
+        "exact arithmetic. Signal over noise of the outputs in decibels; where labels are known, the "
+        "accuracy that is lost, in points. The most sensitive layer comes first: keep it in float "
+        "first.</p>"
+    )
+    for row in card.sensitivities:
+        bars = [
+            (layer.layer, max(layer.sqnr_db, 0.0), f"{layer.sqnr_db:.1f}{_points(layer.drop)}")
+            for layer in row.layers
+        ]
+        caption = f"{row.file}, {row.samples} samples"
+        if row.left_in_float:
+            caption += f"; not quantized: {', '.join(row.left_in_float)}"
+        title = f"Sensitivity of the layers of {row.file}"
+        yield figure(draw_bars(bars, title=title, unit="dB, lower is more sensitive"), caption)
+
+
+def _points(drop: float | None) -> str:
+    return "" if drop is None else f" ({100 * drop:+.1f} points lost)"
 
 
 def _errors(card: ModelCard) -> Iterator[str]:
