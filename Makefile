@@ -4,6 +4,7 @@
 # make test-arm   the agent's wheel on emulated 64- and 32-bit ARM (root, qemu-user-static, mmdebstrap)
 # make bench-delivery   how fast an artifact arrives, side by side
 # make bench-compressor   our post-training quantization beside other tools'
+# make third-party   models that nobody here made, through inspect, the ladder and compare
 # make examples    every technique on every example task, as tables in their READMEs
 # make bench-agent      whether the agent measures right, and what it costs itself
 # make soak    kill -9 a real agent in real updates, N=2000 times; one whole model every time
@@ -25,7 +26,7 @@ export ORT_DISABLE_TELEMETRY = 1
 PURE := protocol/trimtab_protocol/*,agent/trimtab_agent/window.py,agent/trimtab_agent/reconcile.py,agent/trimtab_agent/admission.py,agent/trimtab_agent/probe_verdict.py,agent/trimtab_agent/hook_rules.py,agent/trimtab_agent/in_use_verdict.py,agent/trimtab_agent/local/histogram.py,agent/trimtab_agent/local/holds.py,agent/trimtab_agent/records.py,agent/trimtab_agent/measure/statistics.py,agent/trimtab_agent/energy/windows.py,compressor/trimtab_compressor/search/*,compressor/trimtab_compressor/budgets.py,compressor/trimtab_compressor/verdicts.py,deploy/trimtab_deploy/engine/*
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-arm test-pythons check lint types layers pytest coverage bench-delivery bench-agent bench-compressor examples soak constraints clean
+.PHONY: demo test test-arm test-pythons check lint types layers pytest coverage bench-delivery bench-agent bench-compressor third-party examples soak constraints clean
 
 demo: $(VENV)/.demo-ready
 	@$(BIN)/python examples/demo/run.py
@@ -71,6 +72,9 @@ bench-agent: $(VENV)/.test-ready
 
 bench-compressor: $(VENV)/.test-ready
 	@$(BIN)/python bench/compressor.py $(BENCH)
+
+third-party: $(VENV)/.test-ready
+	@$(BIN)/python bench/third_party.py $(BENCH)
 
 # One example, or options: make examples EXAMPLE="mnist --formats onnx"
 examples: $(VENV)/.test-ready

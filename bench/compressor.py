@@ -87,7 +87,13 @@ TOOLS = {
     "inc": Tool(
         "Intel Neural Compressor for ONNX 1.0, tuning",
         "inc_autotune.py",
-        ("onnx-neural-compressor==1.0", "onnx==1.16.2", "onnxruntime==1.18.1", "numpy<2"),
+        (
+            "onnx-neural-compressor==1.0",
+            "onnx==1.16.2",
+            "onnxruntime==1.18.1",
+            "numpy<2",
+            "prettytable",
+        ),
     ),
 }
 TASKS = ("mnist", "animals", "text", "speech")
@@ -113,6 +119,15 @@ class Bench:
             labels=train.labels[picked],
         )
         return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a worker writes; see bench/tools/worker.py."""
+
+    seconds: float | None
+    error: str | None = None
+    note: str = ""
 
 
 def install(name: str, tool: Tool) -> Path | str:
@@ -149,18 +164,16 @@ def run_tool(name: str, tool: Tool, bench: Bench, data: Path) -> ModelRow:
     target = bench.folder / f"{name}.onnx"
     target.unlink(missing_ok=True)
     answer = _ask(python, tool, bench, data, target)
-    row = replace(row, seconds=float(answer["seconds"]))
-    if answer["error"] is not None or not target.is_file():
-        return replace(row, note=f"failed: {answer['error']}")
+    row = replace(row, seconds=answer.seconds)
+    if answer.error is not None or not target.is_file():
+        return replace(row, note=f"failed: {answer.error}")
     try:
-        return judge(replace(row, note=str(answer["note"])), target, bench)
+        return judge(replace(row, note=answer.note), target, bench)
     except TrimtabError as error:
         return replace(row, note=f"its file does not run: {error}")
 
 
-def _ask(
-    python: Path, tool: Tool, bench: Bench, data: Path, target: Path
-) -> dict[str, str | float | None]:
+def _ask(python: Path, tool: Tool, bench: Bench, data: Path, target: Path) -> Answer:
     job = target.with_suffix(".json")
     words = {
         "model": str(bench.base),
@@ -181,11 +194,10 @@ def _ask(
                 command, stdout=log, stderr=log, env=environment, timeout=TOOL_S, check=False
             )
         except subprocess.TimeoutExpired:
-            return {"seconds": TOOL_S, "error": f"over {TOOL_S:.0f} s", "note": ""}
+            return Answer(seconds=TOOL_S, error=f"over {TOOL_S:.0f} s")
     if not answer.is_file():
-        return {"seconds": 0.0, "error": f"it died; see {log.name}", "note": ""}
-    found: dict[str, str | float | None] = json.loads(answer.read_text())
-    return found
+        return Answer(seconds=None, error=f"it died; see {log.name}")
+    return Answer(**json.loads(answer.read_text()))
 
 
 def judge(row: ModelRow, path: Path, bench: Bench) -> ModelRow:

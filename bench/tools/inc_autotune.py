@@ -17,7 +17,7 @@ def quantize(job: Job) -> str:
     tried: list[float] = []
 
     def evaluate(model: str) -> float:
-        found = measure_accuracy(Path(model), job.inputs, job.labels)
+        found: float = measure_accuracy(Path(model), job.inputs, job.labels)
         tried.append(found)
         return found
 

@@ -21,7 +21,7 @@ from trimtab_compressor.cache import Cache
 from trimtab_compressor.file_line import FileLine
 from trimtab_compressor.given_file import GivenFile
 from trimtab_compressor.judgement import FileJudgement, NetworkJudgement
-from trimtab_compressor.model_file import ModelFile
+from trimtab_compressor.model_file import ModelFile, ModelFiles
 from trimtab_compressor.needs import check_needs, network_passes_of
 from trimtab_compressor.network_line import NetworkLine
 from trimtab_compressor.plan import Plan, Point, Step
@@ -72,6 +72,21 @@ class Built:
     steps: tuple[StepResult, ...] = ()
 
 
+@dataclass(frozen=True)
+class Start:
+    """What passes over a file start from.
+
+    Args:
+        networks: One point per pass over the network; none for a model file.
+        line: Plans the passes over the file.
+        first: The float file.
+    """
+
+    networks: tuple[Point, ...]
+    line: FileLine
+    first: Point
+
+
 class Builder:
     """Makes the candidates of one task or model file.
 
@@ -85,14 +100,14 @@ class Builder:
 
     def __init__(
         self,
-        subject: Task | ModelFile,
+        subject: Task | ModelFile | ModelFiles,
         cache: Cache,
         report: Callable[[str], None],
         book: RecipeBook = SHIPPED,
         on_step: Callable[[Step], None] = lambda _: None,
     ) -> None:
         self._subject = subject
-        self._cache = cache
+        self.cache = cache
         self._report = report
         self._book = book
         self._on_step = on_step
@@ -113,7 +128,7 @@ class Builder:
         self._carry_out(base)
         self._carry_out(plan)
         own, base_file = plan.files[-1], base.files[-1]
-        path = path_of(self._cache, own.result)
+        path = path_of(self.cache, own.result)
         base_quality = self._file_judgement(base_file).quality
         return Built(
             choice=choice,
@@ -125,7 +140,7 @@ class Builder:
             passes=tuple(self._record(row) for row in plan.points() if row.spec is not None),
             base_sha256=None
             if plan == base
-            else digest_file(path_of(self._cache, base_file.result)),
+            else digest_file(path_of(self.cache, base_file.result)),
             seconds=time.monotonic() - started,
             steps=tuple(self._step_result(row) for row in plan.points()),
         )
@@ -137,30 +152,35 @@ class Builder:
             ConfigError: The recipe does not exist.
         """
         recipe = self._book.find(choice.recipe)
-        specs = recipe.file_passes[choice.format]
-        if isinstance(self._subject, ModelFile):
-            return self._plan_file(self._subject, choice.format, specs)
+        start = self.start(network_passes_of(recipe, self._subject.has), choice.format)
+        return Plan(
+            start.networks, start.line.points(start.first, recipe.file_passes[choice.format])
+        )
+
+    def start(self, network_passes: tuple[NetworkSpec, ...], model_format: ModelFormat) -> Start:
+        """What the passes over a file start from; computes nothing.
+
+        Args:
+            network_passes: Of a task; a model file has none.
+            model_format: Of the files.
+        """
+        if not isinstance(self._subject, Task):
+            return self._start_file(self._subject.file(model_format), model_format)
         networks = self._networks
         assert networks is not None
-        points = networks.points(network_passes_of(recipe, self._subject.has))
+        points = networks.points(network_passes)
         last = points[-1]
         assert last.outputs is not None
-        exported = networks.export(last, choice.format, self.tools(choice.format))
+        exported = networks.export(last, model_format, self.tools(model_format))
         line = FileLine(
             self._subject.evidence,
             last.outputs,
-            choice.format,
-            self._cache,
+            model_format,
+            self.cache,
             lambda: networks.ranges(last),
         )
-        first = Point(
-            "export",
-            None,
-            exported,
-            None,
-            line.judgement(exported, f"export {choice.format.value}"),
-        )
-        return Plan(points, line.points(first, specs))
+        judgement = line.judgement(exported, f"export {model_format.value}")
+        return Start(points, line, Point("export", None, exported, None, judgement))
 
     def count_steps(self, choices: Iterable[Choice]) -> int:
         """How many different steps these choices take, with those that are in the cache."""
@@ -172,14 +192,22 @@ class Builder:
         """Versions of what made the candidates of a format."""
         return {name: version(name) for name in TOOLS[model_format]}
 
-    def _plan_file(
-        self, subject: ModelFile, model_format: ModelFormat, specs: tuple[FileSpec, ...]
-    ) -> Plan:
-        given = GivenFile(subject, self._cache)
+    def do(self, step: Step) -> None:
+        """Make a step's result, if it is not in the cache."""
+
+        def make(path: Path) -> None:
+            self._report(step.title)
+            step.make(path)
+
+        self.cache.get_or_make(step.key, step.suffix, make)
+        self._on_step(step)
+
+    def _start_file(self, subject: ModelFile, model_format: ModelFormat) -> Start:
+        given = GivenFile(subject, self.cache)
         result, outputs = given.result(), given.outputs()
-        line = FileLine(subject.evidence, outputs, model_format, self._cache)
-        first = Point("given", None, result, outputs, line.judgement(result, "reading it"))
-        return Plan((), line.points(first, specs))
+        line = FileLine(subject.evidence, outputs, model_format, self.cache)
+        judgement = line.judgement(result, "reading it")
+        return Start((), line, Point("given", None, result, outputs, judgement))
 
     def _carry_out(self, plan: Plan) -> None:
         """Do what is not in the cache; stop at the first file that does not compute its network.
@@ -188,17 +216,9 @@ class Builder:
         """
         for point in plan.points():
             for step in point.steps():
-                self._do(step)
+                self.do(step)
             if point in (plan.files[0], plan.files[-1]):
                 self._check(plan, point)
-
-    def _do(self, step: Step) -> None:
-        def make(path: Path) -> None:
-            self._report(step.title)
-            step.make(path)
-
-        self._cache.get_or_make(step.key, step.suffix, make)
-        self._on_step(step)
 
     def _check(self, plan: Plan, point: Point) -> None:
         specs = [row.spec for row in plan.files[: plan.files.index(point) + 1]]
@@ -207,7 +227,7 @@ class Builder:
             check_agreement(agreement, is_quantized=is_quantized)
 
     def _file_judgement(self, point: Point) -> FileJudgement:
-        text = path_of(self._cache, point.judgement).read_text()
+        text = path_of(self.cache, point.judgement).read_text()
         return FileJudgement.model_validate_json(text)
 
     def _record(self, point: Point) -> PassRecord:
@@ -216,14 +236,14 @@ class Builder:
         parameters: dict[str, Scalar] = dict(spec.parameters())
         if isinstance(spec, NetworkSpec) and isinstance(self._subject, Task):
             parameters |= asdict(self._subject.training)
-        note = read_note(self._cache, point.result.key)
+        note = read_note(self.cache, point.result.key)
         return PassRecord(name=spec.pass_name, parameters=parameters, **note)
 
     def _step_result(self, point: Point) -> StepResult:
-        note = read_note(self._cache, point.result.key)
+        note = read_note(self.cache, point.result.key)
         parameters = point.spec.parameters() if point.spec is not None else {}
         if point.judgement.suffix == ".network.json":
-            text = path_of(self._cache, point.judgement).read_text()
+            text = path_of(self.cache, point.judgement).read_text()
             network = NetworkJudgement.model_validate_json(text)
             return StepResult.of_network(point.name, parameters, note, network)
         return StepResult.of_file(point.name, parameters, note, self._file_judgement(point))

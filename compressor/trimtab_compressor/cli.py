@@ -10,7 +10,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from trimtab_compressor.commands import compare, fit, inspect, keys, package, push, recipes, run
+from trimtab_compressor.commands import (
+    compare,
+    fit,
+    inspect,
+    keys,
+    package,
+    push,
+    recipes,
+    report,
+    rescue,
+    run,
+)
 from trimtab_protocol.errors import (
     ConfigError,
     ErrorCode,
@@ -26,6 +37,8 @@ COMMANDS = {
     "inspect": inspect,
     "compare": compare,
     "run": run,
+    "rescue": rescue,
+    "report": report,
     "package": package,
     "push": push,
     "fit": fit,

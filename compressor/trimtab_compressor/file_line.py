@@ -18,6 +18,7 @@ from trimtab_compressor.results import load_outputs, path_of, run_pass, write_no
 from trimtab_compressor.runtimes.port import Kernels, fit_samples
 from trimtab_compressor.runtimes.table import open_model
 from trimtab_compressor.specs.base import FileSpec, Need
+from trimtab_protocol.errors import ConfigError
 from trimtab_protocol.manifest import ModelFormat
 
 
@@ -82,7 +83,9 @@ class FileLine:
 
         def make(path: Path) -> None:
             stage = self._stage(spec, path_of(self._cache, source), path)
-            function = FILE_PASSES[(spec.pass_name, self._format)]
+            function = FILE_PASSES.get((spec.pass_name, self._format))
+            if function is None:
+                raise ConfigError(f"{spec.pass_name} does not exist for {self._format.value}")
             started = time.monotonic()
             findings = run_pass(spec.pass_name, lambda: function(stage))
             write_note(self._cache, key, started, findings)
@@ -102,7 +105,7 @@ class FileLine:
         calibration = {}
         if evidence.calibration is not None:
             calibration = fit_samples(io, evidence.calibration, what="calibration samples")
-        return FileStage(spec, source, target, calibration, validation, self._ranges())
+        return FileStage(spec, source, target, calibration, validation, self._ranges(), self._cache)
 
     def _key(self, source: Step, spec: FileSpec) -> str:
         parts: dict[str, object] = {

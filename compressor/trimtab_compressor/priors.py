@@ -22,9 +22,11 @@ class Technique(str, Enum):
 
     STATIC_U8S8 = "static_u8s8"  # activations with a zero point
     STATIC_S8S8 = "static_s8s8"  # activations around zero
+    STATIC_U8U8 = "static_u8u8"  # weights with a zero point too
     STATIC_16X8 = "static_16x8"
     DYNAMIC = "dynamic"
-    FLOAT16 = "float16"
+    DYNAMIC_CONV = "dynamic_conv"  # ONNX: convolutions too
+    FLOAT16 = "float16"  # of the weights; TFLite may compute with it
     WEIGHT_ONLY = "weight_only"
     SPARSE = "sparse"  # zeros among the weights, shapes as before
 
@@ -110,8 +112,12 @@ _NO_KERNEL = "no fast kernels for it on CPUs: only smaller"
 
 _ANYWHERE: dict[tuple[ModelFormat, Technique], Prior] = {
     (ONNX, _T.FLOAT16): Prior(
-        None, None, "ONNX Runtime has no float16 kernels for CPUs and converts: slower, only smaller",
-        f"{HERE}: 0.27 to 0.88; ONNX Runtime issues 25824, 28505, 23746 (4 times slower on a Pi 5)",
+        None, None, "weights become float32 when the file is loaded: only smaller",
+        "ONNX Runtime has no float16 kernels for CPUs: issues 25824, 28505, 23746",
+    ),
+    (ONNX, _T.DYNAMIC_CONV): Prior(
+        0.09, 0.9, "integer convolutions without static ranges have no fast kernel",
+        f"{HERE}: MobileNetV2 0.12 to 0.27, ResNet-18 0.39 to 0.90, ResNet-8 0.17 to 0.60",
     ),
     (TFLITE, _T.FLOAT16): Prior(
         None, None, "XNNPACK computes it in float32 here: only smaller", _LITERT_README
@@ -157,7 +163,7 @@ _NO_DOT = (
     f"ONNX Runtime pull requests 9902, 9772, 9655 (MobileNetV1 0.96 on a Pixel 3a); {_ACL}",
 )
 _HALF = Prior(
-    1.6,
+    1.0,
     2.0,
     "float16 arithmetic, if the file carries reduced_precision_support",
     "TensorFlow blog 'Half-precision inference doubles on-device performance'; " + _LITERT_README,
@@ -188,6 +194,7 @@ PRIORS: dict[str, dict[tuple[ModelFormat, Technique], Prior]] = {
     "x86-avx2": {
         (ONNX, _T.STATIC_U8S8): Prior(1.16, 2.4, "the small gain is of small nets, the large one of plain convolutions; weights of 7 bits avoid saturation", f"{HERE}: MobileNetV2 1.64, ResNet-18 2.34, ResNet-8 1.35, DS-CNN 1.16"),
         (ONNX, _T.STATIC_S8S8): Prior(0.73, 1.2, "S8S8 has no fast kernel without VNNI", f"{HERE}: MobileNetV2 1.01, ResNet-18 1.20, ResNet-8 0.73, DS-CNN 1.13"),
+        (ONNX, _T.STATIC_U8U8): Prior(0.89, 1.86, "cannot saturate, at a cost", f"{HERE}: MobileNetV2 1.19, ResNet-18 1.86, ResNet-8 0.91, DS-CNN 0.89"),
         (TFLITE, _T.STATIC_U8S8): Prior(0.85, 1.1, "XNNPACK gains nothing by int8 without VNNI", f"{HERE}, LiteRT 2.3: 0.88 on MobileNetV2, 0.92 on an MNIST CNN"),
         (TFLITE, _T.DYNAMIC): Prior(0.5, 1.5, "pays for dense layers, costs for depthwise convolutions", f"{HERE}, LiteRT 2.3: 0.52 on MobileNetV2, 1.46 on an MNIST CNN"),
     },
@@ -217,7 +224,9 @@ SIZE_RATIOS: dict[Technique, tuple[float, str]] = {
         f"{HERE}: 9.3 to 2.7 MB on MobileNetV2, 2.78 to 0.70 MB on an MNIST CNN",
     ),
     _T.STATIC_S8S8: (0.25, f"{HERE}: 9.3 to 2.7 MB on MobileNetV2"),
+    _T.STATIC_U8U8: (0.25, "weights of 8 bits"),
     _T.STATIC_16X8: (0.25, "weights of 8 bits"),
+    _T.DYNAMIC_CONV: (0.25, "weights of 8 bits"),
     _T.DYNAMIC: (0.25, "weights of 8 bits"),
     _T.FLOAT16: (0.5, f"{HERE}: 2.78 to 1.40 MB on an MNIST CNN"),
     _T.WEIGHT_ONLY: (0.25, "weights of 8 bits; a half of it with 4"),
@@ -274,8 +283,27 @@ def kind_of_cpu(cpuinfo: str) -> DeviceKind:
     return DeviceKind(KINDS[GENERIC], "this machine's CPU is unknown")
 
 
+def _same_as(kind: str, model_format: ModelFormat, technique: Technique) -> Technique:
+    """Techniques without figures of their own take those of the one that runs on the same kernels."""
+    if model_format is TFLITE:
+        return _TFLITE_KERNELS.get(technique, technique)
+    is_known = (model_format, technique) in PRIORS[kind]
+    return (
+        Technique.STATIC_U8S8 if technique is Technique.STATIC_U8U8 and not is_known else technique
+    )
+
+
+_TFLITE_KERNELS = {
+    Technique.STATIC_S8S8: Technique.STATIC_U8S8,
+    Technique.STATIC_U8U8: Technique.STATIC_U8S8,
+    Technique.DYNAMIC_CONV: Technique.DYNAMIC,
+}
+"""TFLite has one scheme of each."""
+
+
 def find_prior(kind: Kind, model_format: ModelFormat, technique: Technique) -> Prior:
     """The kind's own prior, else the span of all CPUs, else the one for anywhere."""
+    technique = _same_as(kind.name, model_format, technique)
     key = (model_format, technique)
     own = PRIORS[kind.name].get(key)
     if own is not None:

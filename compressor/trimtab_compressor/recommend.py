@@ -33,7 +33,13 @@ from trimtab_compressor.priors import (
 from trimtab_compressor.recipes import Recipe
 from trimtab_compressor.specs.base import FileSpec, Need, Spec
 from trimtab_compressor.specs.distillation import Distill
-from trimtab_compressor.specs.pruning import PruneChannels
+from trimtab_compressor.specs.pruning import PruneChannels, PruneLayers, PruneWeights
+from trimtab_compressor.specs.quantization import (
+    QuantizeDynamic,
+    QuantizeFloat16,
+    QuantizeStatic,
+    QuantizeWeights,
+)
 from trimtab_compressor.specs.training import Train
 from trimtab_protocol.base import WireModel
 from trimtab_protocol.manifest import ModelFormat
@@ -41,11 +47,23 @@ from trimtab_protocol.manifest import ModelFormat
 SMALL_MACS = 5_000_000
 """DS-CNN (2.7 million MACs) gained 1.16 where ResNet-18 gained 2.34 (priors.HERE)."""
 
+
+def _static_technique(spec: Spec) -> Technique:
+    if getattr(spec, "activation_bits", 8) == 16:
+        return Technique.STATIC_16X8
+    if getattr(spec, "is_weight_unsigned", False):
+        return Technique.STATIC_U8U8
+    is_symmetric = getattr(spec, "is_symmetric", False)
+    return Technique.STATIC_S8S8 if is_symmetric else Technique.STATIC_U8S8
+
+
 TECHNIQUES: dict[str, Callable[[Spec], Technique]] = {
-    "quantize_dynamic": lambda spec: Technique.DYNAMIC,  # noqa: ARG005 - one signature for all
-    "quantize_static": lambda spec: (
-        Technique.STATIC_S8S8 if getattr(spec, "is_symmetric", False) else Technique.STATIC_U8S8
+    QuantizeDynamic.pass_name: lambda spec: (
+        Technique.DYNAMIC_CONV if getattr(spec, "has_convolutions", False) else Technique.DYNAMIC
     ),
+    QuantizeStatic.pass_name: _static_technique,
+    QuantizeWeights.pass_name: lambda _: Technique.WEIGHT_ONLY,
+    QuantizeFloat16.pass_name: lambda _: Technique.FLOAT16,
 }
 """By the name of a pass over a file; a pass that is not here leaves speed and size alone."""
 
@@ -186,10 +204,15 @@ def _find_obstacle(subject: Subject, recipe: Recipe, model_format: ModelFormat) 
         if model_format is not subject.found.format:
             return f"the file is {subject.found.format.value}; a task file can be exported to both"
     for spec in recipe.file_passes[model_format]:
-        reason = explain_obstacle(type(spec), subject.found) if not subject.is_task else ""
+        reason = "" if subject.is_task else _file_obstacle(subject.found, spec)
         if reason or (reason := _task_obstacle(subject, spec, model_format)):
             return f"{spec.pass_name}: {reason}"
     return ""
+
+
+def _file_obstacle(found: Inspection, spec: FileSpec) -> str:
+    has_convolutions = getattr(spec, "has_convolutions", False)
+    return explain_obstacle(type(spec), found, reaches_convolutions=has_convolutions)
 
 
 def _task_obstacle(subject: Subject, spec: FileSpec, model_format: ModelFormat) -> str:
@@ -214,16 +237,26 @@ def _network_gain(spec: Spec) -> _Gain:
         return _less_work(1.0 - ratio)
     if isinstance(spec, Distill) and isinstance(width, float) and width < 1.0:
         return _less_work(width)
+    if isinstance(spec, PruneWeights):
+        return _Gain(1.0, 1.0, False, 1.0, ("zeros are smaller only where it is compressed",), ())
+    if isinstance(spec, PruneLayers):
+        reason = "whole blocks go; what that saves follows from which ones, so no figure is known"
+        return _Gain(1.0, 1.0, False, 1.0, (reason,), ())
     return _Gain(1.0, 1.0, False, 1.0, (), ())
 
 
 def _less_work(width: float) -> _Gain:
-    """At least the channels' share of the work goes; at most as much as for half of them."""
+    """At least the channels' share of the work goes; at most what it was for half of them.
+
+    Beyond a half, which is what was measured, no more than the share is added.
+    """
     assert PRUNED_HALF.high is not None
-    steps = math.log(width) / math.log(0.5)
+    high = PRUNED_HALF.high ** (math.log(width) / math.log(0.5))
+    if width < 0.5:
+        high = PRUNED_HALF.high * 0.5 / width
     return _Gain(
         low=1.0 / width,
-        high=PRUNED_HALF.high**steps,
+        high=high,
         is_faster=True,
         size_ratio=width**1.5,
         reasons=(f"{width:.0%} of the channels are left, so less is computed",),
@@ -239,6 +272,8 @@ def _file_gain(found: Inspection, spec: FileSpec, model_format: ModelFormat, kin
     reached = [row for row in found.layers if is_reached(row, model_format, technique)]
     work, parameters = _shares(found, reached)
     ratio, size_source = SIZE_RATIOS[technique]
+    if getattr(spec, "bits", 8) == 4:
+        ratio /= 2
     reason = prior.reason
     if work < 1.0:
         reason += f" (reaches {work:.0%} of the work, {parameters:.0%} of the parameters)"
@@ -257,7 +292,7 @@ def is_reached(row: LayerDescription, model_format: ModelFormat, technique: Tech
     """Whether a technique changes a layer of this kind."""
     if (model_format, technique) in DENSE_ONLY:
         return row.kind is LayerKind.DENSE
-    if technique is Technique.DYNAMIC:
+    if technique in (Technique.DYNAMIC, Technique.DYNAMIC_CONV):
         return row.kind in (LayerKind.DENSE, LayerKind.CONV)
     return row.kind not in (LayerKind.RECURRENT, LayerKind.EMBEDDING)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from trimtab_compressor.fit_report import CandidateReport, ClassReport, FitReport
 from trimtab_compressor.recipe import Recipe
+from trimtab_compressor.rescue.report import RescueReport, SettingResult
 from trimtab_compressor.run_report import CandidateResult, RunReport
 from trimtab_protocol.manifest import Quality
 from trimtab_protocol.reading import Reading
@@ -93,6 +94,39 @@ def _macs(candidate: CandidateResult) -> int | None:
 
 def _count(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
+
+
+def print_rescue(report: RescueReport) -> None:
+    """One line per setting that was tried, by format, then what was enough."""
+    for row in report.formats:
+        first = ("fp32", "", f"{row.float_accuracy:.4f}", "", "", _count(row.float_bytes), "", "")
+        rows: list[tuple[str, ...]] = [first]
+        rows += [_rescue_row(setting) for setting in row.settings]
+        metric = row.metric.replace("_", " ")
+        heads = ("rung", "passes", "exact", "on host", "drop", "bytes", "seconds", "")
+        title = f"{report.subject} ({row.format.value}): {metric} of {row.samples} samples"
+        print_table(title, heads, rows)
+        allowed = f"{report.max_drop_points:g} points"
+        print(
+            f"enough: {row.enough}, within {allowed} ({row.file})"
+            if row.enough
+            else f"no rung keeps the drop within {allowed}"
+        )
+
+
+def _rescue_row(row: SettingResult) -> tuple[str, ...]:
+    if row.accuracy is None:
+        return (row.rung, " > ".join(row.passes), "-", "-", "-", "-", "-", row.reason)
+    return (
+        row.rung,
+        " > ".join(row.passes),
+        f"{row.accuracy:.4f}",
+        "-" if row.on_host is None else f"{row.on_host:.4f}",
+        f"{row.drop_points:.2f}",
+        _count(row.size_bytes),
+        f"{row.seconds:.1f}",
+        "kept" if row.is_kept else "dropped",
+    )
 
 
 def print_fit(report: FitReport) -> None:

@@ -240,7 +240,7 @@ def test_a_second_build_computes_nothing(builder: Builder, task: Task) -> None:
     choice = Choice("prune50_static_w8a8", ONNX)
     first = builder.build(choice)
     told: list[str] = []
-    again = Builder(task, builder._cache, told.append).build(choice)
+    again = Builder(task, builder.cache, told.append).build(choice)
     assert told == []
     assert (again.path, again.quality, again.passes) == (first.path, first.quality, first.passes)
 
@@ -250,7 +250,7 @@ def test_other_data_is_not_taken_from_the_cache(builder: Builder, task: Task) ->
     builder.build(choice)
     told: list[str] = []
     other = a_task(calibration=task.calibration[:20] * 0.5)
-    Builder(other, builder._cache, told.append).build(choice)
+    Builder(other, builder.cache, told.append).build(choice)
     assert [line.split()[0] for line in told] == ["quantize_static", "evaluate"]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trimtab_compressor.arrays import FloatArray
+from trimtab_compressor.arrays import AnyArray, FloatArray
 from trimtab_compressor.datasets.msgpack import read_msgpack
 from trimtab_compressor.datasets.packages import read_members
 from trimtab_compressor.task import Samples
@@ -67,7 +67,7 @@ class Lexicon:
     """Words of one language, with how likely each is drawn; the likelihoods add up to 1."""
 
     words: tuple[str, ...]
-    likelihoods: FloatArray
+    likelihoods: AnyArray
 
 
 def load_languages(
@@ -122,7 +122,7 @@ def select(frequencies: dict[str, float], *, for_test: bool) -> Lexicon:
         if len(word) > 1 and _is_latin(word) and is_for_test(word) == for_test
     )
     weights = np.sqrt([frequencies[word] for word in words])
-    return Lexicon(words=words, likelihoods=(weights / weights.sum()).astype(np.float64))
+    return Lexicon(words=words, likelihoods=weights / weights.sum())
 
 
 def is_for_test(word: str) -> bool:

@@ -97,7 +97,18 @@ def _print_layers(found: Inspection, count: int) -> None:
     macs = found.totals.macs.value
     print_table(
         title,
-        ("layer", "kind", "weight", "stored", "computed", "parameters", "bytes", "MACs", "share"),
+        (
+            "layer",
+            "kind",
+            "weight",
+            "shape",
+            "stored",
+            "computed",
+            "parameters",
+            "bytes",
+            "MACs",
+            "share",
+        ),
         [_layer_row(row, macs) for row in rows],
     )
 
@@ -107,6 +118,7 @@ def _layer_row(row: LayerDescription, macs: float | None) -> tuple[str, ...]:
     return (
         row.name,
         row.kind.value,
+        row.weight or "-",
         "×".join(str(size) for size in row.weight_shape) or "-",
         f"{row.dtype}{scales}" or "-",
         row.arithmetic.value,

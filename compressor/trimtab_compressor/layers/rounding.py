@@ -11,8 +11,10 @@ and v minimises, on inputs x' of the quantized-so-far network and outputs of the
 
 where f is the function behind the layer, and beta falls from 20 to 2, so that h first moves freely
 and then settles at 0 or 1 (Nagel, Amjad, van Baalen, Louizos and Blankevoort, "Up or Down? Adaptive
-Rounding for Post-Training Quantization", ICML 2020, equations 21 to 25). Here the first term is
-divided by what nearest rounding gives, so that one lambda serves layers of any size and scale.
+Rounding for Post-Training Quantization", ICML 2020, equations 21 to 25). No weight serves two output
+channels, so each channel is a problem of its own: here the first term is divided by what nearest
+rounding gives in that channel, and lambda by the number of its weights, so that one lambda serves
+channels of any size and scale.
 
 The gradient is written out and taken in numpy: a layer is small, and an automatic one costs several
 times more than the products themselves.
@@ -20,7 +22,8 @@ times more than the products themselves.
 Rules beyond the paper:
     1. The largest weight of each step stays at the end of the grid, or the quantizer would find
        another step; a zero stays zero, so that a pruned weight stays pruned.
-    2. Rows that were kept aside judge the result; where nearest rounding is better on them, it stays.
+    2. What was learned is polished on its integers (see descent.py).
+    3. Rows that were kept aside choose, channel by channel, between nearest, learned and polished.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from typing import TypeAlias
 import numpy as np
 
 from trimtab_compressor.arrays import AnyArray, FloatArray
+from trimtab_compressor.layers.descent import descend
 from trimtab_compressor.layers.grid import WeightGrid
 from trimtab_compressor.layers.port import Layer
 
@@ -41,8 +45,8 @@ SPREAD = STRETCH_HIGH - STRETCH_LOW
 BETA_FIRST, BETA_LAST = 20.0, 2.0
 FREE_SHARE = 0.2
 """Of the iterations, at the beginning, without the term that settles h."""
-REGULARITY = 0.01
-"""lambda, per weight of one output."""
+REGULARITY = 3.0
+"""lambda, of all weights of one channel together."""
 BATCH_ROWS = 256
 JUDGED_SHARE = 0.2
 
@@ -62,7 +66,7 @@ class Rounded:
 
     Args:
         weight: On the grid.
-        error_ratio: Error on the rows kept aside, relative to nearest rounding; 1 if that stayed.
+        error_ratio: Error on the rows kept aside, relative to nearest rounding's.
     """
 
     weight: FloatArray
@@ -82,15 +86,17 @@ def learn_rounding(
         learning: See Learning.
     """
     problem = _Problem(layer, grid, windows, wanted, learning.seed)
-    nearest = problem.error(problem.judged, problem.nearest)
-    if nearest == 0:
-        return Rounded(grid.nearest(layer.weight), 1.0)
+    nearest = problem.errors(problem.judged, problem.nearest)
+    best, errors = problem.nearest, nearest
     learned = _learn(problem, learning)
-    error = problem.error(problem.judged, learned)
-    if not error < nearest:
-        return Rounded(grid.nearest(layer.weight), 1.0)
-    integers = learned.astype(np.float64).reshape(layer.weight.shape)
-    return Rounded(grid.place(integers, grid.steps(layer.weight)), error / nearest)
+    for candidate in (learned, problem.polish(learned)):
+        found = problem.errors(problem.judged, candidate)
+        best = np.where((found < errors)[:, :, None], candidate, best)
+        errors = np.minimum(found, errors)
+    integers = best.astype(np.float64).reshape(layer.weight.shape)
+    total = float(nearest.sum())
+    ratio = float(errors.sum()) / total if total > 0 else 1.0
+    return Rounded(grid.place(integers, grid.steps(layer.weight)), ratio)
 
 
 class _Problem:
@@ -116,26 +122,35 @@ class _Problem:
         self.judged = Rows(learned if learned < rows else 0, rows)
         self.windows = np.ascontiguousarray(windows[order].transpose(1, 0, 2))
         outputs = wanted[order].reshape(rows, groups, -1).transpose(1, 0, 2)
-        self.wanted = np.clip(np.ascontiguousarray(outputs), *self.bounds)
+        self.before = np.ascontiguousarray(outputs)
+        self.wanted = np.clip(self.before, *self.bounds)
 
     def outputs(self, rows: Rows, integers: FloatArray) -> FloatArray:
         """Before the function behind: (g, rows, o)."""
         weight = (integers * self.steps).transpose(0, 2, 1)
         return np.asarray(np.matmul(self.windows[:, rows], weight) + self.bias)
 
-    def error(self, rows: Rows, integers: FloatArray) -> float:
-        """Mean over rows of the squared difference, summed over outputs."""
+    def errors(self, rows: Rows, integers: FloatArray) -> FloatArray:
+        """Mean squared difference of each channel: (g, o)."""
         missed = np.clip(self.outputs(rows, integers), *self.bounds) - self.wanted[:, rows]
-        return float(np.square(missed).sum() / missed.shape[1])
+        return np.asarray(np.square(missed).mean(axis=1))
 
     def slope(self, rows: Rows, integers: FloatArray) -> FloatArray:
-        """Derivative of that error by each integer: (g, o, k)."""
+        """Derivative of a channel's error by each of its integers: (g, o, k)."""
         outputs = self.outputs(rows, integers)
         low, high = self.bounds
         missed = np.clip(outputs, low, high) - self.wanted[:, rows]
         missed *= (outputs > low) & (outputs < high)
         product = np.matmul(missed.transpose(0, 2, 1), self.windows[:, rows])
         return np.asarray(product * (self.steps * (2 / missed.shape[1])))
+
+    def polish(self, integers: FloatArray) -> FloatArray:
+        """Better integers for the outputs before the function behind."""
+        floor = np.floor(self.scaled)
+        target = (self.before - self.bias)[:, self.learned] / self.steps.transpose(0, 2, 1)
+        low = self.soften(floor, np.zeros_like(floor))
+        high = self.soften(floor, np.ones_like(floor))
+        return descend(integers, low, high, self.windows[:, self.learned], target)
 
     def soften(self, floor: FloatArray, up: FloatArray) -> FloatArray:
         """Integers between two points of the grid; fixed ones stay."""
@@ -164,14 +179,15 @@ def _learn(problem: _Problem, learning: Learning) -> FloatArray:
     share = np.clip((problem.scaled - floor - STRETCH_LOW) / SPREAD, 1e-3, 1 - 1e-3)
     variable = np.log(share / (1 - share))  # so that at first h is what the weight has
     adam = _Adam(variable, learning.learning_rate)
-    unit = max(problem.error(problem.learned, problem.nearest), 1e-30)
-    pull = REGULARITY / problem.bias.size
+    unit = problem.errors(problem.learned, problem.nearest)[:, :, None]
+    unit = np.maximum(unit, 1e-3 * unit.mean() + np.float32(1e-30))
+    pull = REGULARITY / variable.shape[2]
     free = int(learning.iterations * FREE_SHARE)
     for step in range(learning.iterations):
         rows = _batch(step, problem.learned.stop)
         gate = 1 / (1 + np.exp(-variable))
         up = np.clip(gate * SPREAD + STRETCH_LOW, 0, 1)
-        slope = problem.slope(rows, problem.soften(floor, up)) / np.float32(unit)
+        slope = problem.slope(rows, problem.soften(floor, up)) / unit
         if step >= free:
             progress = (step - free) / max(1, learning.iterations - free)
             slope += _settle(up, BETA_LAST + (BETA_FIRST - BETA_LAST) * (1 - progress), pull)

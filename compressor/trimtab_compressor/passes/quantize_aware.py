@@ -71,6 +71,7 @@ def scheme_of(spec: QuantizeAware) -> Scheme:
         is_symmetric=spec.is_symmetric,
         is_per_channel=spec.is_per_channel,
         is_range_reduced=spec.is_range_reduced,
+        is_weight_unsigned=spec.is_weight_unsigned,
         is_learned=spec.activation_ranges == "learned",
     )
 

@@ -12,14 +12,19 @@ from __future__ import annotations
 
 import shutil
 
-from trimtab_compressor.passes.onnx_files import check_excluded, count_weights, prepared
+from trimtab_compressor.passes.onnx_files import (
+    check_excluded,
+    count_weights,
+    prepared,
+    rewrite_gemm,
+)
 from trimtab_compressor.passes.stage import FileStage, Findings
 from trimtab_compressor.passes.tflite_files import quantize_tflite
 from trimtab_compressor.passes.weight_types import report_change
 from trimtab_compressor.specs.quantization import QuantizeDynamic
 from trimtab_protocol.errors import ConfigError
 
-DENSE_OPERATORS = ["MatMul", "Gemm"]
+DENSE_OPERATORS = ["MatMul"]
 
 
 def quantize_dynamic_onnx(stage: FileStage[QuantizeDynamic]) -> Findings:
@@ -29,19 +34,24 @@ def quantize_dynamic_onnx(stage: FileStage[QuantizeDynamic]) -> Findings:
         ConfigError: An excluded layer does not exist.
         ModelError: The model has no such layer with constant weights, so nothing was quantized.
     """
+    import onnx  # noqa: PLC0415 - heavy
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 - heavy
 
     spec = stage.spec
     with prepared(stage.source) as source:
         draft = source.with_name("quantized.onnx")
+        excluded = check_excluded(source, spec.excluded)
+        model = onnx.load(source)
+        rewrite_gemm(model)  # as the quantizer does, which would give the nodes other names
+        onnx.save(model, draft)
         quantize_dynamic(
-            source,
+            draft,
             draft,
             op_types_to_quantize=[*DENSE_OPERATORS, *(["Conv"] if spec.has_convolutions else [])],
             per_channel=spec.is_per_channel,
             weight_type=QuantType.QInt8,
             reduce_range=spec.is_range_reduced,
-            nodes_to_exclude=check_excluded(source, spec.excluded),
+            nodes_to_exclude=excluded,
         )
         findings = report_change(count_weights(source), count_weights(draft))
         shutil.copyfile(draft, stage.target)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from trimtab_compressor.arrays import AnyArray, IntArray
+from trimtab_compressor.cache import Cache
 from trimtab_compressor.learned_ranges import LearnedRange
 from trimtab_compressor.runtimes.port import Arrays
 from trimtab_compressor.specs.base import FileSpec, NetworkSpec
@@ -98,6 +99,7 @@ class FileStage(Generic[FileSpecT]):
             (n, *input shape), every input with the same n.
         validation: Only for a spec that needs Need.VALIDATION.
         ranges: See Network; of the network that the first file was exported from.
+        cache: For a pass that is made of passes; None to keep nothing.
     """
 
     spec: FileSpecT
@@ -106,6 +108,7 @@ class FileStage(Generic[FileSpecT]):
     calibration: Arrays
     validation: Validation | None = None
     ranges: tuple[LearnedRange, ...] = ()
+    cache: Cache | None = None
 
 
 NetworkPass: TypeAlias = "Callable[[NetworkStage[Any]], Network]"

@@ -19,6 +19,7 @@ from trimtab_compressor.passes.quantize_float16 import (
     quantize_float16_tflite,
 )
 from trimtab_compressor.passes.quantize_static import quantize_static_onnx, quantize_static_tflite
+from trimtab_compressor.passes.quantize_verified import quantize_verified
 from trimtab_compressor.passes.quantize_weights import (
     quantize_weights_onnx,
     quantize_weights_tflite,
@@ -39,6 +40,7 @@ from trimtab_compressor.specs.quantization import (
     QuantizeDynamic,
     QuantizeFloat16,
     QuantizeStatic,
+    QuantizeVerified,
     QuantizeWeights,
 )
 from trimtab_compressor.specs.quantize_aware import QuantizeAware
@@ -63,8 +65,11 @@ NETWORK_PASSES: dict[str, NetworkPass] = {
 
 FILE_PASSES: dict[tuple[str, ModelFormat], FilePass] = {
     (Equalize.pass_name, ModelFormat.ONNX): equalize,
+    (Equalize.pass_name, ModelFormat.TFLITE): equalize,
     (CorrectBias.pass_name, ModelFormat.ONNX): correct_bias,
+    (CorrectBias.pass_name, ModelFormat.TFLITE): correct_bias,
     (RoundWeights.pass_name, ModelFormat.ONNX): round_weights,
+    (RoundWeights.pass_name, ModelFormat.TFLITE): round_weights,
     (QuantizeDynamic.pass_name, ModelFormat.ONNX): quantize_dynamic_onnx,
     (QuantizeDynamic.pass_name, ModelFormat.TFLITE): quantize_dynamic_tflite,
     (QuantizeStatic.pass_name, ModelFormat.ONNX): quantize_static_onnx,
@@ -73,4 +78,6 @@ FILE_PASSES: dict[tuple[str, ModelFormat], FilePass] = {
     (QuantizeWeights.pass_name, ModelFormat.TFLITE): quantize_weights_tflite,
     (QuantizeFloat16.pass_name, ModelFormat.ONNX): quantize_float16_onnx,
     (QuantizeFloat16.pass_name, ModelFormat.TFLITE): quantize_float16_tflite,
+    (QuantizeVerified.pass_name, ModelFormat.ONNX): quantize_verified,
+    (QuantizeVerified.pass_name, ModelFormat.TFLITE): quantize_verified,
 }

@@ -125,3 +125,25 @@ class QuantizeFloat16(FileSpec):
 
     pass_name: ClassVar[str] = "quantize_float16"  # noqa: S105 - a name, not a password
     excluded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeVerified(FileSpec):
+    """Climb the ladder of static quantization until no more accuracy is lost than is allowed.
+
+    Args:
+        max_drop: In percentage points, of the test samples' accuracy; without labels, of the share
+            of answers that the float model gives too.
+        is_symmetric: As of QuantizeStatic.
+        is_range_reduced: As of QuantizeStatic.
+    """
+
+    pass_name: ClassVar[str] = "quantize_verified"  # noqa: S105 - a name, not a password
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION, Need.VALIDATION})
+    max_drop: float = 0.5
+    is_symmetric: bool = False
+    is_range_reduced: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no drop."""
+        self.check(0 <= self.max_drop <= 100, "max_drop", "give points between 0 and 100")

@@ -84,9 +84,9 @@ class RoundWeights(GridSpec):
     """
 
     pass_name: ClassVar[str] = "round_weights"  # noqa: S105 - a name, not a password
-    iterations: int = 500
+    iterations: int = 300
     rows: int = 2048
-    learning_rate: float = 1e-2
+    learning_rate: float = 2e-2
     is_bias_corrected: bool = True
 
     def __post_init__(self) -> None:

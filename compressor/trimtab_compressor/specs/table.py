@@ -20,6 +20,7 @@ from trimtab_compressor.specs.quantization import (
     QuantizeDynamic,
     QuantizeFloat16,
     QuantizeStatic,
+    QuantizeVerified,
     QuantizeWeights,
 )
 from trimtab_compressor.specs.quantize_aware import QuantizeAware
@@ -49,6 +50,7 @@ SPECS: dict[str, type[Spec]] = {
         QuantizeStatic,
         QuantizeWeights,
         QuantizeFloat16,
+        QuantizeVerified,
     )
 }
 

@@ -83,6 +83,15 @@ def test_weights_have_the_largest_magnitude_of_their_channel_as_bound() -> None:
     assert len(seven_bits.unique()) == 129
 
 
+def test_unsigned_weights_use_all_integers_between_their_extremes() -> None:
+    weight = torch.linspace(-0.5, 2.05, 9999)[None]
+    found = round_weight(weight, Scheme(is_weight_unsigned=True))
+    assert len(found.unique()) == 256
+    assert float(found.min()) == pytest.approx(-0.5)
+    assert float(found.max()) == pytest.approx(2.05)
+    assert 0.0 in found
+
+
 def test_weights_get_the_gradient_as_if_they_were_not_rounded() -> None:
     weight = torch.randn(4, 3, requires_grad=True)
     (round_weight(weight, Scheme()) * 2).sum().backward()  # type: ignore[no-untyped-call]

@@ -15,8 +15,8 @@ from support.compressor_rig import CLASSES, a_task, trained_tiny
 from support.pruning_rig import residual_task, stage_of, trained_residual
 from trimtab_compressor.agreement import top1_accuracy
 from trimtab_compressor.checkpoint import load_checkpoint, save_checkpoint
+from trimtab_compressor.macs import count_macs, count_parameters
 from trimtab_compressor.passes.prune_channels import channel_counts, prune_channels
-from trimtab_compressor.passes.prune_counts import count_macs, count_parameters
 from trimtab_compressor.passes.prune_importance import taylor_gates
 from trimtab_compressor.passes.prune_steps import fine_tune
 from trimtab_compressor.passes.stage import Network
@@ -257,13 +257,3 @@ def test_the_network_that_came_is_not_changed() -> None:
 def test_nonsense_is_refused_with_a_remedy(given: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         PruneChannels(**given)  # type: ignore[arg-type]
-
-
-def test_operations_are_counted_as_they_are_defined() -> None:
-    model = nn.Sequential(
-        nn.Conv2d(2, 4, 3, padding=1),  # 4 · 2 · 9 · 64
-        nn.Conv2d(4, 4, 3, padding=1, groups=4),  # 4 · 1 · 9 · 64
-        nn.Flatten(),
-        nn.Linear(256, 5),  # 256 · 5
-    )
-    assert count_macs(model, (2, 8, 8)) == 4 * 2 * 9 * 64 + 4 * 9 * 64 + 256 * 5

@@ -159,6 +159,7 @@ def test_a_network_that_tracing_gets_wrong_is_refused(task: Task) -> None:
         ({"temperature": 0}, "temperature is 0; it must be above 0"),
         ({"teacher_weight": -1.0}, "teacher_weight is -1.0; it cannot be negative"),
         ({"teacher_weight": 2.0}, "teacher_weight is 2.0; as a share"),
+        ({"is_weight_unsigned": True, "is_symmetric": True}, "leave out is_symmetric"),
         ({"activation_ranges": "minmax"}, "must be 'learned' or 'moving_average'"),
         ({"teacher": "file"}, "must be 'none' or 'base'"),
     ],

@@ -1,0 +1,1 @@
+"""The ladder of quantization: measure, and while too much accuracy is lost, do the next thing."""
