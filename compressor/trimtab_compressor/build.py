@@ -18,6 +18,7 @@ import torch
 from trimtab_compressor.agreement import check_agreement
 from trimtab_compressor.arrays import digest_file
 from trimtab_compressor.cache import Cache
+from trimtab_compressor.evidence import Evidence
 from trimtab_compressor.file_line import FileLine
 from trimtab_compressor.given_file import GivenFile
 from trimtab_compressor.judgement import FileJudgement, NetworkJudgement
@@ -191,6 +192,11 @@ class Builder:
     def tools(self, model_format: ModelFormat) -> dict[str, str]:
         """Versions of what made the candidates of a format."""
         return {name: version(name) for name in TOOLS[model_format]}
+
+    @property
+    def evidence(self) -> Evidence:
+        """Of the subject."""
+        return self._subject.evidence
 
     def do(self, step: Step) -> None:
         """Make a step's result, if it is not in the cache."""

@@ -1,6 +1,6 @@
 """The channel grid of a device class: the multiple of channels that its kernels work on without a rest.
 
-The figures are those of `priors.KINDS`: priors, which what a device measures replaces. Where they come
+The figures are those of `device_kinds.KINDS`: priors, which what a device measures replaces. Where they come
 from: x86 was measured with ONNX Runtime on AVX2 (docs/techniques.md, Pruning): float widths that are no
 multiple of 4 leave the blocked layout, int8 is best at multiples of 16. ARM: the tiles of MLAS and
 XNNPACK. Jetson's GPU: TensorRT's layouts.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from trimtab_compressor.priors import GENERIC, kind_of_class
+from trimtab_compressor.device_kinds import GENERIC, kind_of_class
 
 Precision = Literal["fp32", "fp16", "int8"]
 """What the weights will be when the model runs, after all passes."""

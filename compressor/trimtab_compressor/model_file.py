@@ -58,6 +58,15 @@ class ModelFile:
             found.add(Need.TEST_LABELS)
         return frozenset(found)
 
+    @property
+    def seed(self) -> None:
+        """Nothing is trained."""
+        return
+
+    def evidence_in(self, model_format: ModelFormat) -> Evidence:
+        """Its samples."""
+        return self.file(model_format).evidence
+
     @cached_property
     def sha256(self) -> str:
         """Of the file as it was given."""
@@ -99,6 +108,15 @@ class ModelFiles:
     def has(self) -> frozenset[Need]:
         """What passes can get from it."""
         return next(iter(self.files.values())).has
+
+    @property
+    def seed(self) -> None:
+        """Nothing is trained."""
+        return
+
+    def evidence_in(self, model_format: ModelFormat) -> Evidence:
+        """Its samples, by the names of the inputs in this format."""
+        return self.files[model_format].evidence
 
     @property
     def evidence(self) -> Evidence:

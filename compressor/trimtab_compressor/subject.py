@@ -158,9 +158,7 @@ def read_choices(
     return tuple(possible), tuple(left_out)
 
 
-def read_formats_of(
-    subject: AnySubject, formats: Sequence[ModelFormat]
-) -> tuple[ModelFormat, ...]:
+def read_formats_of(subject: AnySubject, formats: Sequence[ModelFormat]) -> tuple[ModelFormat, ...]:
     """Those of the wanted formats that candidates of a subject can have.
 
     Raises:

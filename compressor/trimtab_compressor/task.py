@@ -23,6 +23,7 @@ from trimtab_compressor.specs.base import Need
 from trimtab_compressor.task_data import Samples, collect_samples
 from trimtab_compressor.task_model import FixedWidth, read_builder
 from trimtab_protocol.errors import ConfigError
+from trimtab_protocol.manifest import ModelFormat
 
 if TYPE_CHECKING:
     from torch import nn
@@ -217,6 +218,16 @@ class Task:
         if self.build_student is None:
             lacking.add(Need.STUDENT)
         return frozenset(Need) - lacking
+
+    @property
+    def seed(self) -> int:
+        """Of its training."""
+        return self.training.seed
+
+    def evidence_in(self, model_format: ModelFormat) -> Evidence:
+        """The same for every format."""
+        del model_format
+        return self.evidence
 
     @cached_property
     def evidence(self) -> Evidence:

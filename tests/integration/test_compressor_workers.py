@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +61,12 @@ def test_a_dead_worker_is_one_error_with_the_remedy() -> None:
 def test_what_was_finished_before_a_worker_died_is_in_the_report(tmp_path: Path) -> None:
     choice = Choice("fp32", ModelFormat.ONNX)
 
-    def die_after_one():  # type: ignore[no-untyped-def]  # noqa: ANN202 - a generator of outcomes
+    def die_after_one() -> Iterator[tuple[Choice, ModelError]]:
         yield choice, ModelError("no")
         raise ModelError("died", code=ErrorCode.MODEL_CRASH)
 
     with pytest.raises(ModelError, match="died"):
-        _collect(die_after_one(), [choice], "x", tmp_path)
+        _collect(die_after_one(), [choice], tmp_path, RunReport(task="x", candidates=()))
     report = RunReport.model_validate_json((tmp_path / "results.json").read_text())
     assert [row.recipe for row in report.failures] == ["fp32"]
     assert not report.is_complete

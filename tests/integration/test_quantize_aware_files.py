@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,7 +29,7 @@ from trimtab_compressor.task import Task
 from trimtab_protocol.manifest import ModelFormat
 
 ONNX, TFLITE = ModelFormat.ONNX, ModelFormat.TFLITE
-SCHEMES = {
+SCHEMES: dict[str, dict[str, Any]] = {
     "asymmetric": {},
     "reduced": {"is_range_reduced": True},
     "per_tensor": {"is_per_channel": False},
@@ -132,7 +133,7 @@ def test_ranges_of_a_network_that_was_changed_since_are_left_alone(
     made = trained["asymmetric"]
     changed = copy.deepcopy(made.module)
     with torch.no_grad():
-        changed.get_submodule("0").weight.mul_(1.5)  # type: ignore[union-attr, operator]
+        changed.get_submodule("0").weight.mul_(1.5)  # type: ignore[operator]
     path, findings = quantize(
         task, Network(changed, ranges=made.ranges), tmp_path, ONNX, QuantizeStatic()
     )

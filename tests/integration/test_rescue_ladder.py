@@ -19,6 +19,8 @@ from trimtab_compressor.evaluate import run_file
 from trimtab_compressor.export.onnx import export_onnx
 from trimtab_compressor.passes.quantize_verified import quantize_verified
 from trimtab_compressor.passes.stage import FileStage, Findings, Validation
+from trimtab_compressor.recipe import Choice, Recipe
+from trimtab_compressor.recipes import SHIPPED
 from trimtab_compressor.rescue.bench import TaskBench
 from trimtab_compressor.rescue.report import RescueReport
 from trimtab_compressor.rescue.rungs import Setting
@@ -38,11 +40,19 @@ def task() -> Task:
 
 
 @pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
 def uneven(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained network with one channel of a huge range: the same function in float."""
     model = trained_tiny(task)
     assert isinstance(model, nn.Sequential)
     first, second = model[0], model[4]
+    assert isinstance(first, nn.Conv2d)
+    assert isinstance(second, nn.Linear)
+    assert first.bias is not None
     factors = torch.ones(first.out_channels)
     factors[0] = SPREAD
     with torch.no_grad():
@@ -81,9 +91,7 @@ def test_the_ladder_mends_what_a_naive_quantizer_breaks_and_a_second_climb_compu
     found = top1_accuracy(run(tmp_path / "q.onnx", task), task.test.labels)
     assert exact - found <= 0.005
     assert found == pytest.approx(float(str(findings[f"accuracy_{findings['rung']}"])), abs=1e-6)
-    assert str(findings["passes"]).endswith("quantize_static") or "quantize_static " in str(
-        findings["passes"]
-    )
+    assert "equalize > " in str(findings["passes"]), "nothing else brings the channels together"
     made = {row: row.stat().st_mtime_ns for row in (tmp_path / "cache").rglob("*") if row.is_file()}
     assert climb(uneven, tmp_path / "again.onnx", task, cache) == findings
     assert made == {
@@ -99,8 +107,18 @@ def test_a_model_without_weights_ends_in_one_error_and_no_file(task: Task, tmp_p
     assert not (tmp_path / "q.onnx").exists()
 
 
-def test_the_last_rung_trains_the_network_with_its_quantizer(task: Task, tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
+def test_a_recipe_can_hold_the_ladder(task: Task, cache: Cache) -> None:
+    recipe = Recipe(name="ladder", file_passes={ModelFormat.ONNX: (QuantizeVerified(),)})
+    builder = Builder(task, cache, lambda _: None, SHIPPED.extend([recipe]))
+    built = builder.build(Choice("ladder", ModelFormat.ONNX))
+    assert built.passes[-1].name == "quantize_verified"
+    assert built.passes[-1].findings["rung"] == "naive"
+    assert built.quality.exact is not None
+    assert built.quality.base is not None
+    assert built.quality.base - built.quality.exact <= 0.005
+
+
+def test_the_last_rung_trains_the_network_with_its_quantizer(task: Task, cache: Cache) -> None:
     bench = TaskBench(Builder(task, cache, lambda _: None), ModelFormat.ONNX)
     plain = bench.measure(Setting(QuantizeStatic()))
     trained = bench.measure(Setting(QuantizeStatic(), is_trained=True))

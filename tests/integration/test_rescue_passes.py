@@ -14,6 +14,7 @@ from support.layer_models_tflite import write_block_tflite
 from trimtab_compressor.arrays import AnyArray
 from trimtab_compressor.layers.port import LayerKind
 from trimtab_compressor.layers.table import open_layers
+from trimtab_compressor.layers.tflite_graph import TfliteGraph
 from trimtab_compressor.passes.stage import FileStage, Findings
 from trimtab_compressor.passes.table import FILE_PASSES
 from trimtab_compressor.runtimes.port import Kernels, fit_samples, run_all
@@ -53,7 +54,7 @@ def apply(spec: FileSpec, source: Path, target: Path) -> Findings:
 
 def channel_ranges(path: Path, name: str) -> AnyArray:
     weight = next(layer.weight for layer in open_layers(path).layers if layer.name == name)
-    return np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    return np.asarray(np.abs(weight).reshape(len(weight), -1).max(axis=1))
 
 
 def input_ranges(path: Path, name: str) -> AnyArray:
@@ -196,7 +197,8 @@ def test_the_quantizer_keeps_every_weight_that_was_rounded_for_it(
     source = write_block_onnx(tmp_path / "net.onnx")
     spec = RoundWeights(**grid, iterations=20, rows=200, samples=16)  # type: ignore[arg-type]
     assert apply(spec, source, tmp_path / "rounded.onnx")["layers"] == 7
-    apply(QuantizeStatic(**grid), tmp_path / "rounded.onnx", tmp_path / "q.onnx")
+    static = QuantizeStatic(**grid)  # type: ignore[arg-type]
+    apply(static, tmp_path / "rounded.onnx", tmp_path / "q.onnx")
     rounded, before = float_constants(tmp_path / "rounded.onnx"), float_constants(source)
     kept = integers_of(tmp_path / "q.onnx")
     assert len(kept) == 7
@@ -281,8 +283,8 @@ def test_a_layer_that_is_not_there_cannot_be_excluded(spec: FileSpec, tmp_path: 
     assert not (tmp_path / "x.onnx").exists()
 
 
-def tflite_integers(path: Path) -> dict[tuple[int, ...], tuple[AnyArray, AnyArray]]:
-    """By shape, the int8 constants of a TFLite file and what they stand for."""
+def tflite_integers(path: Path) -> dict[str, tuple[AnyArray, AnyArray]]:
+    """By name, the int8 constants of a TFLite file and what they stand for."""
     interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
     found = {}
@@ -335,3 +337,12 @@ def test_tflite_has_no_reduced_range(tmp_path: Path) -> None:
     source = write_block_tflite(tmp_path / "net.tflite")
     with pytest.raises(ConfigError, match="leave is_range_reduced out"):
         apply(CorrectBias(is_range_reduced=True), source, tmp_path / "x.tflite")
+
+
+def test_a_tflite_file_that_leaves_the_batch_open_runs_one_sample_at_a_time(tmp_path: Path) -> None:
+    source, opened = write_block_tflite(tmp_path / "net.tflite"), tmp_path / "open.tflite"
+    graph = TfliteGraph(source.read_bytes())
+    graph.tensors[graph.index_of["image"]].shapeSignature = [-1, 8, 8, 3]
+    graph.pack(opened)
+    np.testing.assert_array_equal(outputs_of(opened), outputs_of(source))
+    assert apply(CorrectBias(), opened, tmp_path / "x.tflite")["layers"] == 7

@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> None:
     """
     from trimtab_compressor.progress import show_progress  # noqa: PLC0415 - keeps start fast
     from trimtab_compressor.show import tell  # noqa: PLC0415
+    from trimtab_compressor.subject import open_subject, read_choices  # noqa: PLC0415
 
     book, names = read_recipes(options)
     formats = read_formats(options.format)
@@ -62,8 +63,6 @@ def run(options: argparse.Namespace) -> None:
     book.choices(names, formats)  # a misspelt name is found before a task is loaded
     _make_folder(options.out)
     cache = open_cache(options.cache)
-    from trimtab_compressor.subject import open_subject, read_choices  # noqa: PLC0415
-
     subject = open_subject(read_subject_paths(options), formats, cache, tell)
     choices, left_out = read_choices(book, names, formats, subject)
     for reason in left_out:
@@ -163,7 +162,6 @@ def _build_elsewhere(
 def _conditions(builder: Builder, subject: AnySubject) -> RunReport:
     """A report of no candidates: what all of them depend on."""
     from trimtab_compressor.run_report import RunReport  # noqa: PLC0415 - keeps start fast
-    from trimtab_compressor.task import Task  # noqa: PLC0415
     from trimtab_protocol.manifest import ModelFormat  # noqa: PLC0415
 
     tools: dict[str, str] = {}
@@ -172,7 +170,7 @@ def _conditions(builder: Builder, subject: AnySubject) -> RunReport:
     return RunReport(
         task=subject.name,
         candidates=(),
-        seed=subject.training.seed if isinstance(subject, Task) else None,
+        seed=subject.seed,
         data_sha256=dict(subject.evidence.sha256),
         tools=tools,
     )

@@ -28,8 +28,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm
 
+BatchNorm = _BatchNorm
 WeightLayer: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 WEIGHT_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -262,7 +263,8 @@ class QuantizedLayer(nn.Module):
             weight = round_weight(weight, self.scheme)
         if isinstance(self.layer, nn.Linear):
             return linear(x, weight, bias)
-        return self.layer._conv_forward(x, weight, bias)
+        found: Tensor = self.layer._conv_forward(x, weight, bias)  # it knows all paddings
+        return found
 
     def _beside(self, values: Tensor) -> Tensor:
         """(channels,) -> a shape that multiplies the layer's output."""

@@ -123,8 +123,8 @@ def _collect_ranges(graph: QuantizedGraph, samples: FloatArray) -> tuple[Learned
     for hook in hooks:
         hook.remove()
     return tuple(
-        LearnedRange(name, *(bound.item() for bound in row.bounds()), fingerprint=seen[name])
-        for name, row in used.items()
+        LearnedRange(name, float(low.detach()), float(high.detach()), seen[name])
+        for name, (low, high) in ((name, row.bounds()) for name, row in used.items())
     )
 
 

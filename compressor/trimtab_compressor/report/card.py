@@ -43,6 +43,30 @@ class LayerError(WireModel):
     activations_db: Reading
 
 
+class LayerSensitivity(WireModel):
+    """One layer, quantized alone: signal over noise of the outputs, and accuracy that is lost."""
+
+    layer: str
+    sqnr_db: float
+    drop: float | None
+
+
+class SensitivityTable(WireModel):
+    """The layers of one float file, from the most sensitive on.
+
+    Args:
+        samples: That were judged.
+        accuracy: Of the float file on them; absent without labels.
+        left_in_float: Layers that the quantizer does not take.
+    """
+
+    file: str
+    samples: int
+    accuracy: float | None
+    layers: tuple[LayerSensitivity, ...]
+    left_in_float: tuple[str, ...]
+
+
 class CardCandidate(WireModel):
     """One candidate with what was found in its file.
 
@@ -94,6 +118,7 @@ class ModelCard(WireModel):
     failures: tuple[FailedCandidate, ...]
     histograms: tuple[HistogramPair, ...]
     activation_samples: int
+    sensitivities: tuple[SensitivityTable, ...] = ()
     seed: int | None
     data_sha256: dict[str, str]
     tools: dict[str, str]

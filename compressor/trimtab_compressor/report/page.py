@@ -5,38 +5,23 @@ It shows the card's figures and computes none. Texts from outside are escaped.
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from trimtab_compressor.compressed import COMPRESSOR
 from trimtab_compressor.report.card import CardCandidate, HistogramPair, LayerError, ModelCard
+from trimtab_compressor.report.markup import (
+    STYLE,
+    bullets,
+    escape,
+    figure,
+    join_scalars,
+    show_count,
+    show_ratio,
+    show_reading,
+    table,
+)
 from trimtab_compressor.report.svg import Dot, draw_bars, draw_dots, draw_histograms
-from trimtab_protocol.manifest import PassRecord, Scalar
-from trimtab_protocol.reading import Reading
-
-STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 66rem; padding: 0 1rem;
-  color: #1b1b1f; background: #fff; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 2rem; }
-h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
-table { border-collapse: collapse; margin: .6rem 0; font-size: .92em; } caption { text-align: left; font-weight: 600; }
-th, td { padding: .2rem .5rem; border-bottom: 1px solid #ccc; text-align: left; vertical-align: top; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-code { font-size: .85em; overflow-wrap: anywhere; }
-figure { margin: .8rem 0; } figcaption { font-size: .9em; overflow-wrap: anywhere; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: .6rem; }
-.scroll { overflow-x: auto; }
-svg { max-width: 100%; height: auto; fill: currentColor; font: 13px system-ui, sans-serif; }
-svg .small { font-size: 11px; }
-svg .axis { stroke: currentColor; } svg .faint { stroke: currentColor; opacity: .15; }
-svg .dot { fill: #fff; stroke: currentColor; stroke-width: 1.5; } svg .dot.on { fill: #1f5fbf; }
-svg .front { fill: none; stroke: #1f5fbf; stroke-width: 1.5; stroke-dasharray: 5 3; }
-svg .bar { fill: #7d93b8; stroke: currentColor; stroke-width: .5; }
-svg .before { fill: #c9ced8; stroke: none; }
-svg .after { fill: none; stroke: #1f5fbf; stroke-width: 1.4; }
-@media print { body { margin: 0; max-width: none; } figure, tr, svg { break-inside: avoid; } }
-"""
+from trimtab_protocol.manifest import PassRecord
 
 
 def render_card(card: ModelCard) -> str:
@@ -45,6 +30,7 @@ def render_card(card: ModelCard) -> str:
         *_head(card),
         *_summary(card),
         *_plots(card),
+        *_sensitivities(card),
         *_errors(card),
         *_histograms(card),
         *_lineages(card),
@@ -53,14 +39,14 @@ def render_card(card: ModelCard) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-        f"<title>Model card of {_text(card.task)}</title><style>{STYLE}</style></head><body>\n"
+        f"<title>Model card of {escape(card.task)}</title><style>{STYLE}</style></head><body>\n"
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
 
 
 def _head(card: ModelCard) -> Iterator[str]:
-    yield f"<h1>Model card of {_text(card.task)}</h1>"
+    yield f"<h1>Model card of {escape(card.task)}</h1>"
     count = len(card.candidates)
     failed = f", {len(card.failures)} could not be made" if card.failures else ""
     yield (
@@ -78,8 +64,8 @@ def _summary(card: ModelCard) -> Iterator[str]:
     metrics = sorted({row.metric.replace("_", " ") for row in qualities})
     cpus = sorted({row.host_cpu for row in qualities if row.host_cpu})
     yield (
-        f"<p>Accuracy is {_text(' or '.join(metrics) or 'absent')}. <em>Exact</em>: the arithmetic as "
-        f"written in the file. <em>This CPU</em>: the default kernels of {_text(', '.join(cpus))}. "
+        f"<p>Accuracy is {escape(' or '.join(metrics) or 'absent')}. <em>Exact</em>: the arithmetic as "
+        f"written in the file. <em>This CPU</em>: the default kernels of {escape(', '.join(cpus))}. "
         "Drop is from the float file of the same format, by the exact figure. Best: no other "
         f"candidate is both as accurate and as small (or as little work). Compressed: {COMPRESSOR}.</p>"
     )
@@ -87,7 +73,7 @@ def _summary(card: ModelCard) -> Iterator[str]:
         *("no.", "recipe", "format", "samples", "exact", "this CPU", "drop", "bytes", "compressed"),
         *("parameters", "MACs", "integer MACs", "best"),
     )
-    yield _table("Candidates", heads, _summary_rows(card), numbers=3)
+    yield table("Candidates", heads, _summary_rows(card), numbers=3)
     notes = [
         f"{row.name}: {note}"
         for row in card.candidates
@@ -96,7 +82,7 @@ def _summary(card: ModelCard) -> Iterator[str]:
     ]
     notes += [f"{row.recipe} ({row.format.value}): {row.reason}" for row in card.failures]
     if notes:
-        yield _list(notes)
+        yield bullets(notes)
 
 
 def _summary_rows(card: ModelCard) -> list[tuple[str, ...]]:
@@ -114,14 +100,14 @@ def _summary_row(row: CardCandidate) -> tuple[str, ...]:
         row.result.recipe,
         row.result.format.value,
         str(quality.samples),
-        _ratio(quality.exact),
-        _ratio(quality.on_host),
-        _ratio(quality.drop()),
+        show_ratio(quality.exact),
+        show_ratio(quality.on_host),
+        show_ratio(quality.drop()),
         f"{row.result.size_bytes:,}",
         f"{row.result.compressed_bytes:,}",
         "-" if row.parameters is None else f"{row.parameters:,}",
-        _reading(row.macs, ",.0f"),
-        _reading(row.int8_macs_ratio, ".1%"),
+        show_reading(row.macs, ",.0f"),
+        show_reading(row.int8_macs_ratio, ".1%"),
         ", ".join(marks) or "-",
     )
 
@@ -165,40 +151,40 @@ def _plot(
 ) -> Iterator[str]:
     known = [dot for dot in dots if dot is not None]
     if not known:
-        yield f"<p>{_text(title)}: no candidate has both figures.</p>"
+        yield f"<p>{escape(title)}: no candidate has both figures.</p>"
         return
     plot = draw_dots(known, title=title, x_title=x_title, y_title="accuracy, exact", groups=formats)
-    yield _figure(plot, f"{title}. {caption}")
+    yield figure(plot, f"{title}. {caption}")
 
 
 def _lineages(card: ModelCard) -> Iterator[str]:
     yield "<h2>Lineage</h2>"
     for row in card.candidates:
         result = row.result
-        yield f"<h3>{_text(row.name)}</h3>"
-        base = f" Base: <code>{_text(result.base_sha256)}</code>." if result.base_sha256 else ""
+        yield f"<h3>{escape(row.name)}</h3>"
+        base = f" Base: <code>{escape(result.base_sha256)}</code>." if result.base_sha256 else ""
         yield (
-            f"<p>File {_text(result.file)}, SHA-256 <code>{_text(row.sha256 or 'not known')}</code>."
+            f"<p>File {escape(result.file)}, SHA-256 <code>{escape(row.sha256 or 'not known')}</code>."
             f"{base}</p>"
         )
-        yield _table(
+        yield table(
             "Passes, in order",
             ("pass", "parameters", "found out", "seconds"),
             [_pass_row(record) for record in result.passes],
             numbers=3,
         )
         if result.steps:
-            yield _table(
+            yield table(
                 "Every step, evaluated",
                 ("after", "exact", "this CPU", "parameters", "MACs", "bytes"),
                 [
                     (
                         step.name,
-                        _ratio(step.accuracy),
-                        _ratio(step.on_host),
-                        _count(step.parameter_count),
-                        _count(step.macs),
-                        _count(step.size_bytes),
+                        show_ratio(step.accuracy),
+                        show_ratio(step.on_host),
+                        show_count(step.parameter_count),
+                        show_count(step.macs),
+                        show_count(step.size_bytes),
                     )
                     for step in result.steps
                 ],
@@ -209,10 +195,36 @@ def _lineages(card: ModelCard) -> Iterator[str]:
 def _pass_row(record: PassRecord) -> tuple[str, ...]:
     return (
         record.name,
-        _scalars(record.parameters) or "none",
-        _scalars(record.findings) or "-",
+        join_scalars(record.parameters) or "none",
+        join_scalars(record.findings) or "-",
         "-" if record.seconds is None else f"{record.seconds:.1f}",
     )
+
+
+def _sensitivities(card: ModelCard) -> Iterator[str]:
+    if not card.sensitivities:
+        return
+    yield "<h2>Sensitivity</h2>"
+    yield (
+        "<p>Each layer alone is quantized to int8 (static, per channel), and the file is run by the "
+        "exact arithmetic. Signal over noise of the outputs in decibels; where labels are known, the "
+        "accuracy that is lost, in points. The most sensitive layer comes first: keep it in float "
+        "first.</p>"
+    )
+    for row in card.sensitivities:
+        bars = [
+            (layer.layer, max(layer.sqnr_db, 0.0), f"{layer.sqnr_db:.1f}{_points(layer.drop)}")
+            for layer in row.layers
+        ]
+        caption = f"{row.file}, {row.samples} samples"
+        if row.left_in_float:
+            caption += f"; not quantized: {', '.join(row.left_in_float)}"
+        title = f"Sensitivity of the layers of {row.file}"
+        yield figure(draw_bars(bars, title=title, unit="dB, lower is more sensitive"), caption)
+
+
+def _points(drop: float | None) -> str:
+    return "" if drop is None else f" ({100 * drop:+.1f} points lost)"
 
 
 def _errors(card: ModelCard) -> Iterator[str]:
@@ -226,7 +238,7 @@ def _errors(card: ModelCard) -> Iterator[str]:
         "errors of the layers before.</p>"
     )
     for row in rows:
-        yield f"<h3>{_text(row.name)}</h3>"
+        yield f"<h3>{escape(row.name)}</h3>"
         yield from _error_bars(row.name, row.errors, "activations")
         yield from _error_bars(row.name, row.errors, "weights")
 
@@ -243,13 +255,13 @@ def _error_bars(name: str, errors: Sequence[LayerError], what: str) -> Iterator[
     ]
     if bars:
         title = f"{name}: {what} by layer"
-        yield _figure(
+        yield figure(
             draw_bars(bars, title=title, unit="dB, higher is nearer"), f"{what} of {name}, by layer"
         )
     absent = {found.absent for _, found in readings if found.absent is not None}
     if absent:
         missing = sum(found.value is None for _, found in readings)
-        yield f"<p>{what}: no figure for {missing} of {len(readings)} ({_text('; '.join(sorted(absent)))}).</p>"
+        yield f"<p>{what}: no figure for {missing} of {len(readings)} ({escape('; '.join(sorted(absent)))}).</p>"
 
 
 def _histograms(card: ModelCard) -> Iterator[str]:
@@ -267,7 +279,7 @@ def _histograms(card: ModelCard) -> Iterator[str]:
     )
     names = dict.fromkeys(row.candidate for row in card.histograms)
     for name in names:
-        yield f"<h3>{_text(name)}</h3>"
+        yield f"<h3>{escape(name)}</h3>"
         plots = "".join(_histogram(row) for row in card.histograms if row.candidate == name)
         yield f'<div class="grid">{plots}</div>'
 
@@ -278,7 +290,7 @@ def _histogram(row: HistogramPair) -> str:
         row.before.shares, row.after.shares, row.before.low, row.before.high, title=title
     )
     note = f" ({row.note})" if row.note else ""
-    return _figure(plot, f"{row.what} of {row.layer}{note}")
+    return figure(plot, f"{row.what} of {row.layer}{note}")
 
 
 def _conditions(card: ModelCard) -> Iterator[str]:
@@ -288,53 +300,4 @@ def _conditions(card: ModelCard) -> Iterator[str]:
     rows += [
         (f"SHA-256 of {name} data", digest) for name, digest in sorted(card.data_sha256.items())
     ]
-    yield _table("What it depends on", ("what", "value"), rows, numbers=99)
-
-
-def _table(
-    caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int
-) -> str:
-    """A table; from column `numbers` on, cells are set flush right."""
-
-    def cell(tag: str, place: int, text: str) -> str:
-        style = ' class="number"' if place >= numbers else ""
-        return f"<{tag}{style}>{_text(text)}</{tag}>"
-
-    head = "".join(cell("th", place, text) for place, text in enumerate(heads))
-    body = "".join(
-        "<tr>" + "".join(cell("td", place, text) for place, text in enumerate(row)) + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="scroll"><table><caption>{_text(caption)}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _list(rows: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{_text(row)}</li>" for row in rows) + "</ul>"
-
-
-def _figure(plot: str, caption: str) -> str:
-    return f"<figure>{plot}<figcaption>{_text(caption)}</figcaption></figure>"
-
-
-def _scalars(values: dict[str, Scalar]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items())
-
-
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
-
-
-def _reading(reading: Reading, form: str) -> str:
-    return format(reading.value, form) if reading.value is not None else "-"
-
-
-def _text(text: str) -> str:
-    """Escaped, and without the control characters that XML has no way to write."""
-    return html.escape("".join(one for one in text if one.isprintable() or one in "\n\t"))
+    yield table("What it depends on", ("what", "value"), rows, numbers=99)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 WIDTH, HEIGHT = 720, 340
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 16, 48
 BAR_ROW = 20
+BAR_TEXT = 130
 MARKS = ("circle", "square", "triangle", "diamond")
 LABEL_GAP = 14
 LABEL_CHARACTERS = 34
@@ -129,7 +130,7 @@ def draw_bars(rows: Sequence[tuple[str, float, str]], *, title: str, unit: str) 
     """
     left, height = 300, BAR_ROW * len(rows) + BOTTOM
     high = max([value for _, value, _ in rows] + [1e-9])
-    scale = Scale(0.0, high * 1.12, left, WIDTH - RIGHT - 40)
+    scale = Scale(0.0, high, left, WIDTH - BAR_TEXT)
     parts = []
     for place, (name, value, shown) in enumerate(rows):
         top = 4 + BAR_ROW * place

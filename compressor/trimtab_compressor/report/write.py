@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trimtab_compressor.arrays import AnyArray
-from trimtab_compressor.report.card import ModelCard
+from trimtab_compressor.report.card import ModelCard, SensitivityTable
 from trimtab_compressor.report.collect import collect_card
 from trimtab_compressor.report.page import render_card
 from trimtab_compressor.run_report import RunReport
@@ -19,7 +19,10 @@ PAGE = "report.html"
 
 
 def write_card(
-    results: Path, calibration: Arrays | AnyArray | None, target: Path | None = None
+    results: Path,
+    calibration: Arrays | AnyArray | None,
+    target: Path | None = None,
+    sensitivities: tuple[SensitivityTable, ...] = (),
 ) -> ModelCard:
     """Make the page of a run.
 
@@ -27,11 +30,13 @@ def write_card(
         results: results.json; the models are beside it.
         calibration: Inputs to look at activations with; None to leave them out.
         target: Where the page goes; None for report.html beside results.json.
+        sensitivities: Measured before, by `measure_sensitivities`.
 
     Raises:
         ConfigError: The results cannot be read, or the page cannot be written.
     """
     card = collect_card(read_results(results), results.parent, calibration)
+    card = card.model_copy(update={"sensitivities": sensitivities})
     path = target or results.parent / PAGE
     try:
         path.write_text(render_card(card))

@@ -9,18 +9,10 @@ import pytest
 
 from support.counted_models import write_image_net
 from trimtab_compressor.cli import main
+from trimtab_compressor.device_kinds import KINDS, DeviceKind, kind_of_class, kind_of_cpu
 from trimtab_compressor.inspection.description import Inspection
 from trimtab_compressor.inspection.inspect_model import describe_file
-from trimtab_compressor.priors import (
-    KINDS,
-    PRIORS,
-    SIZE_RATIOS,
-    DeviceKind,
-    Technique,
-    find_prior,
-    kind_of_class,
-    kind_of_cpu,
-)
+from trimtab_compressor.priors import PRIORS, SIZE_RATIOS, Technique, find_prior
 from trimtab_compressor.recipes import RECIPES
 from trimtab_compressor.recommend import Recommendation, Recommendations, Subject, recommend
 from trimtab_protocol.manifest import ModelFormat

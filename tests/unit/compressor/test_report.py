@@ -239,3 +239,23 @@ def test_the_command_writes_the_page_where_it_is_told(
     (tmp_path / "bad.json").write_text('{"task": 3}')
     with pytest.raises(ConfigError, match=r"no results\.json"):
         read_results(tmp_path / "bad.json")
+
+
+def test_sensitivity_is_measured_when_it_is_asked_for(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, target = tmp_path / "data.npz", tmp_path / "card.html"
+    np.savez(data, x=draw_images(), labels=np.arange(32) % 4)
+    results = str(folder / "results.json")
+    asked = ["report", results, "--out", str(target), "--sensitivity"]
+    assert main([*asked, "--data", str(data), "--json"]) == 0
+    out = capsys.readouterr().out
+    found = ModelCard.model_validate_json(out[out.index("{") :])
+    table = found.sensitivities[0]
+    assert (table.file, table.samples) == ("fp32.onnx", 32)
+    assert sorted(row.layer for row in table.layers) == ["c", "d", "y"]
+    assert all(20 < row.sqnr_db < 80 for row in table.layers)
+    assert "points lost" in target.read_text()
+    ElementTree.fromstring(target.read_text().split("\n", 1)[1])
+    assert main(asked) == 2
+    assert "give --data or --task" in capsys.readouterr().err
