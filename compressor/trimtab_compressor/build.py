@@ -18,10 +18,11 @@ import torch
 from trimtab_compressor.agreement import check_agreement
 from trimtab_compressor.arrays import digest_file
 from trimtab_compressor.cache import Cache
+from trimtab_compressor.evidence import Evidence
 from trimtab_compressor.file_line import FileLine
 from trimtab_compressor.given_file import GivenFile
 from trimtab_compressor.judgement import FileJudgement, NetworkJudgement
-from trimtab_compressor.model_file import ModelFile
+from trimtab_compressor.model_file import ModelFile, ModelFiles
 from trimtab_compressor.needs import check_needs, network_passes_of
 from trimtab_compressor.network_line import NetworkLine
 from trimtab_compressor.plan import Plan, Point, Step
@@ -100,7 +101,7 @@ class Builder:
 
     def __init__(
         self,
-        subject: Task | ModelFile,
+        subject: Task | ModelFile | ModelFiles,
         cache: Cache,
         report: Callable[[str], None],
         book: RecipeBook = SHIPPED,
@@ -111,6 +112,7 @@ class Builder:
         self._report = report
         self._book = book
         self._on_step = on_step
+        self._networks = NetworkLine(subject, cache) if isinstance(subject, Task) else None
         torch.set_num_threads(thread_count())
 
     def build(self, choice: Choice) -> Built:
@@ -163,9 +165,10 @@ class Builder:
             network_passes: Of a task; a model file has none.
             model_format: Of the files.
         """
-        if isinstance(self._subject, ModelFile):
-            return self._start_file(self._subject, model_format)
-        networks = NetworkLine(self._subject, self.cache)
+        if not isinstance(self._subject, Task):
+            return self._start_file(self._subject.file(model_format), model_format)
+        networks = self._networks
+        assert networks is not None
         points = networks.points(network_passes)
         last = points[-1]
         assert last.outputs is not None
@@ -189,6 +192,11 @@ class Builder:
     def tools(self, model_format: ModelFormat) -> dict[str, str]:
         """Versions of what made the candidates of a format."""
         return {name: version(name) for name in TOOLS[model_format]}
+
+    @property
+    def evidence(self) -> Evidence:
+        """Of the subject."""
+        return self._subject.evidence
 
     def do(self, step: Step) -> None:
         """Make a step's result, if it is not in the cache."""

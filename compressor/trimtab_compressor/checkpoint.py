@@ -108,7 +108,10 @@ def load_ranges(path: Path) -> tuple[LearnedRange, ...]:
             f"{path} cannot be read as a saved network ({error}); delete it and run again",
             code=ErrorCode.STORAGE_CORRUPT,
         ) from error
-    return tuple(LearnedRange(*row[:3], Fingerprint(*row[3])) for row in saved)
+    return tuple(
+        LearnedRange(name, low, high, Fingerprint(*fingerprint))
+        for name, low, high, fingerprint in saved
+    )
 
 
 def _set_tensor(layer: nn.Module, attribute: str, tensor: torch.Tensor) -> None:

@@ -18,6 +18,7 @@ from trimtab_compressor.commands import (
     package,
     push,
     recipes,
+    report,
     rescue,
     run,
 )
@@ -37,6 +38,7 @@ COMMANDS = {
     "compare": compare,
     "run": run,
     "rescue": rescue,
+    "report": report,
     "package": package,
     "push": push,
     "fit": fit,

@@ -9,6 +9,7 @@ from typing import Protocol
 from trimtab_compressor.arrays import AnyArray, IntArray
 from trimtab_compressor.runtimes.port import Arrays
 from trimtab_compressor.specs.base import Need
+from trimtab_protocol.manifest import ModelFormat
 
 
 @dataclass(frozen=True)
@@ -46,5 +47,8 @@ class Subject(Protocol):
         """What passes can get from it."""
 
     @property
-    def evidence(self) -> Evidence:
-        """Its samples."""
+    def seed(self) -> int | None:
+        """Of its training; None if there is none."""
+
+    def evidence_in(self, model_format: ModelFormat) -> Evidence:
+        """Its samples, by the input names of a format where these are known."""

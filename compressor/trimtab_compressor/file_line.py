@@ -96,7 +96,7 @@ class FileLine:
     def _stage(self, spec: FileSpec, source: Path, target: Path) -> FileStage[FileSpec]:
         io, evidence = open_model(source, Kernels.EXACT).io, self._evidence
         validation = None
-        if Need.VALIDATION in spec.needs:
+        if Need.VALIDATION in spec.all_needs():
             validation = Validation(
                 inputs=fit_samples(io, evidence.inputs, what="test samples"),
                 labels=evidence.labels,
@@ -114,6 +114,6 @@ class FileLine:
             "parameters": spec.parameters(),
             "calibration": self._evidence.sha256.get("calibration"),
         }
-        if Need.VALIDATION in spec.needs:
+        if Need.VALIDATION in spec.all_needs():
             parts["validation"] = [self._reference.key, *self._evidence.test_digests()]
         return digest_key(parts)

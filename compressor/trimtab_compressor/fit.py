@@ -17,12 +17,12 @@ from typing import Protocol
 
 from trimtab_compressor.build import Built
 from trimtab_compressor.client import ControlPlane
+from trimtab_compressor.evidence import Subject
 from trimtab_compressor.fit_report import CandidateReport, ClassReport, FitReport
 from trimtab_compressor.publish import ArtifactPlan, publish
 from trimtab_compressor.recipes import BASE_RECIPE, Choice
 from trimtab_compressor.search.ladder import LadderSearch
 from trimtab_compressor.search.port import Search
-from trimtab_compressor.task import Task
 from trimtab_compressor.verdicts import (
     MAX_TRIALS,
     combine_verdicts,
@@ -85,7 +85,7 @@ class Fit:
 
     Args:
         plan: What to fit.
-        task: What is being compressed.
+        subject: What is being compressed.
         maker: Builds candidates.
         plane: Measures them.
         report: Told each step in one line.
@@ -94,13 +94,13 @@ class Fit:
     def __init__(
         self,
         plan: FitPlan,
-        task: Task,
+        subject: Subject,
         maker: Maker,
         plane: ControlPlane,
         report: Callable[[str], None],
     ) -> None:
         self._plan = plan
-        self._task = task
+        self._subject = subject
         self._maker = maker
         self._plane = plane
         self._report = report
@@ -122,7 +122,7 @@ class Fit:
         rollout = self._roll_out(chosen) if chosen is not None and self._plan.rolls_out else None
         return FitReport(
             name=self._plan.artifact.name,
-            task=self._task.name,
+            task=self._subject.name,
             device_classes=tuple(self._plan.budgets),
             budgets=self._plan.budgets,
             measure=self._plan.measure,
@@ -165,7 +165,7 @@ class Fit:
         ref: ArtifactRef | None = None
         if host.outcome is not Outcome.FAIL or self._plan.measures_all or is_base:
             tools = self._maker.tools(choice.format)
-            ref = publish(built, self._task, tools, self._plan.artifact, self._plane)
+            ref = publish(built, self._subject, tools, self._plan.artifact, self._plane)
             rows = self._measure(choice, ref, built.quality, is_base=is_base)
         outcome, reason = combine_verdicts(host, rows)
         self._report(f"{choice}: {outcome.value}: {reason}")

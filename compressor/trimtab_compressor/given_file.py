@@ -50,7 +50,9 @@ class GivenFile:
             PREPARE[model_format](self._subject.path, path, few)
 
         key = digest_key({"given": self._subject.sha256, "tools": version("onnx")})
-        return Step(f"read {self._subject.path.name}", key, f".{model_format.value}", make)
+        return Step(
+            f"read {self._subject.name}.{model_format.value}", key, f".{model_format.value}", make
+        )
 
     def outputs(self) -> Step:
         """Of the file, for the whole test set."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,16 @@ class ModelFile:
         return format_of(self.path)
 
     @property
+    def formats(self) -> tuple[ModelFormat, ...]:
+        """Of its candidates: its own."""
+        return (self.format,)
+
+    def file(self, model_format: ModelFormat) -> ModelFile:
+        """The file that candidates of a format are made of: this."""
+        assert model_format is self.format
+        return self
+
+    @property
     def has(self) -> frozenset[Need]:
         """What passes can get from it."""
         found = {Need.VALIDATION}
@@ -46,6 +57,15 @@ class ModelFile:
         if self.labels is not None:
             found.add(Need.TEST_LABELS)
         return frozenset(found)
+
+    @property
+    def seed(self) -> None:
+        """Nothing is trained."""
+        return
+
+    def evidence_in(self, model_format: ModelFormat) -> Evidence:
+        """Its samples."""
+        return self.file(model_format).evidence
 
     @cached_property
     def sha256(self) -> str:
@@ -61,6 +81,47 @@ class ModelFile:
         if self.labels is not None:
             digests["test_labels"] = digest_array(self.labels)
         return Evidence(self.calibration, self.test, self.labels, digests)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFiles:
+    """One model in several formats, such as the exports of a Keras model.
+
+    Args:
+        name: Lowercase; the default name of its artifacts.
+        files: By format, at least one.
+    """
+
+    name: str
+    files: Mapping[ModelFormat, ModelFile]
+
+    @property
+    def formats(self) -> tuple[ModelFormat, ...]:
+        """Of its candidates."""
+        return tuple(self.files)
+
+    def file(self, model_format: ModelFormat) -> ModelFile:
+        """The file that candidates of a format are made of."""
+        return self.files[model_format]
+
+    @property
+    def has(self) -> frozenset[Need]:
+        """What passes can get from it."""
+        return next(iter(self.files.values())).has
+
+    @property
+    def seed(self) -> None:
+        """Nothing is trained."""
+        return
+
+    def evidence_in(self, model_format: ModelFormat) -> Evidence:
+        """Its samples, by the names of the inputs in this format."""
+        return self.files[model_format].evidence
+
+    @property
+    def evidence(self) -> Evidence:
+        """Samples of the first format; those of the others are the same, under other names."""
+        return next(iter(self.files.values())).evidence
 
 
 def _digest(arrays: Arrays) -> str:

@@ -13,6 +13,8 @@ REMEDIES: dict[Need, str] = {
     "over files alone",
     Need.TRAINING_INPUTS: "give a task file with training samples",
     Need.TRAINING_LABELS: "give training samples with labels in the task file",
+    Need.WIDTHS: "let the task's build_model be a function of the width",
+    Need.STUDENT: "give the task a build_student",
     Need.CALIBRATION: "give some with --data or --calibration (a task: in calibration)",
     Need.VALIDATION: "give some with --data (a task: in test)",
     Need.TEST_LABELS: "give them with --labels (a task: in test)",
@@ -39,7 +41,7 @@ def check_needs(recipe: Recipe, model_format: ModelFormat, has: frozenset[Need])
     """
     for spec in (*network_passes_of(recipe, has), *recipe.file_passes[model_format]):
         for need in Need:  # in this order, so that the network is named before its data
-            if need in spec.needs and need not in has:
+            if need in spec.all_needs() and need not in has:
                 raise ConfigError(
                     f"recipe {recipe.name}: {spec.pass_name} needs {_words(need)}; {REMEDIES[need]}",
                     code=ErrorCode.CONFIG_MISSING,

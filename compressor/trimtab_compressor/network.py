@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from trimtab_compressor.task import STUDENT_WIDTH, Task
+from trimtab_compressor.task_data import seed_generators
 from trimtab_protocol.errors import ConfigError, TrimtabError
 
 
@@ -19,7 +20,7 @@ def new_network(task: Task, width: float) -> nn.Module:
     Raises:
         ConfigError: `build_model` fails, or its network does not fit the task.
     """
-    torch.manual_seed(task.training.seed)
+    seed_generators(task.training.seed)
     example = torch.zeros(2, *task.input_shape)
     try:
         model = task.build(width)

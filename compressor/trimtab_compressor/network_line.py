@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from trimtab_compressor.agreement import TOP1_ACCURACY, top1_accuracy
-from trimtab_compressor.arrays import digest_file, digest_key
+from trimtab_compressor.arrays import digest_array, digest_file, digest_key
 from trimtab_compressor.cache import Cache
 from trimtab_compressor.checkpoint import load_checkpoint, load_ranges, save_checkpoint
 from trimtab_compressor.export.table import EXPORTERS
@@ -142,17 +144,32 @@ class NetworkLine:
         key = digest_key({"network": network.key, "data": self._task.evidence.test_digests()})
         return Step(f"evaluate the network after {name}", key, ".network.json", make)
 
+    @cached_property
+    def _initial(self) -> str:
+        """Digest of the network that `build_model` gives, which may come from more than the task's file."""
+        model = new_network(self._task, 1.0)
+        kinds = [type(layer).__qualname__ for layer in model.modules()]
+        tensors = {
+            name: [
+                list(row.shape),
+                digest_array(row.reshape(-1).contiguous().view(torch.uint8).numpy()),
+            ]
+            for name, row in model.state_dict().items()
+        }
+        return digest_key({"kinds": kinds, "tensors": tensors})
+
     def _key(self, specs: tuple[NetworkSpec, ...]) -> str:
         task = self._task
         parts: dict[str, object] = {
             "passes": [[spec.pass_name, spec.revision, spec.parameters()] for spec in specs],
             "training": asdict(task.training),
             "source": task.source_sha256,
+            "initial": self._initial,
             "data": [task.data_sha256["train"], task.data_sha256["train_labels"]],
             "ignored": list(task.ignored_layers),
             "tools": [version(name) for name in NETWORK_TOOLS],
         }
-        if any({Need.VALIDATION, Need.TEST_LABELS} & spec.needs for spec in specs):
+        if any({Need.VALIDATION, Need.TEST_LABELS} & spec.all_needs() for spec in specs):
             parts["validation"] = task.evidence.test_digests()
         files = [digest_named(spec, name) for spec in specs for name in spec.files()]
         if files:

@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from trimtab_compressor.specs.base import Spec
@@ -77,6 +77,7 @@ class Plan:
 
 
 def title_of(spec: Spec, *, where: str = "") -> str:
-    """A pass and what it was told, in one line."""
-    parameters = [f"{name}={value}" for name, value in spec.parameters().items()]
+    """A pass and what it was told beside its defaults, in one line."""
+    told = [row.name for row in fields(spec) if getattr(spec, row.name) != row.default]
+    parameters = [f"{name}={value}" for name, value in spec.parameters().items() if name in told]
     return " ".join(filter(None, (spec.pass_name, where, *parameters)))

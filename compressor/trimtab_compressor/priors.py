@@ -10,10 +10,10 @@ replaces it. Rules:
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 
+from trimtab_compressor.device_kinds import GENERIC, Kind
 from trimtab_protocol.manifest import ModelFormat
 
 
@@ -22,26 +22,13 @@ class Technique(str, Enum):
 
     STATIC_U8S8 = "static_u8s8"  # activations with a zero point
     STATIC_S8S8 = "static_s8s8"  # activations around zero
+    STATIC_U8U8 = "static_u8u8"  # weights with a zero point too
     STATIC_16X8 = "static_16x8"
     DYNAMIC = "dynamic"
-    FLOAT16 = "float16"
+    DYNAMIC_CONV = "dynamic_conv"  # ONNX: convolutions too
+    FLOAT16 = "float16"  # of the weights; TFLite may compute with it
     WEIGHT_ONLY = "weight_only"
     SPARSE = "sparse"  # zeros among the weights, shapes as before
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of device.
-
-    Args:
-        name: As people give it with --class.
-        summary: Which CPUs, and what they can.
-        grid: Channels should be a multiple of this: (float, int8).
-    """
-
-    name: str
-    summary: str
-    grid: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -62,41 +49,6 @@ class Prior:
 
 
 HERE = "measured by this project, ONNX Runtime 1.32, AMD Zen 3 (AVX2 without VNNI), one thread"
-GENERIC = "generic"
-
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind("x86-avx2", "x86-64 with AVX2 and without VNNI: U8S8 can saturate", (8, 16)),
-        Kind("x86-vnni", "x86-64 with VNNI or AMX: int8 products without saturation", (16, 64)),
-        Kind("pi3", "Cortex-A53, no dot product, no float16", (8, 8)),
-        Kind("pi4", "Cortex-A72, no dot product, no float16", (8, 8)),
-        Kind("pi5", "Cortex-A76, dot product and float16", (8, 16)),
-        Kind("orin-cpu", "Cortex-A78AE, dot product and float16", (8, 16)),
-        Kind(
-            "jetson-gpu",
-            "Jetson GPU by TensorRT or CUDA; the agent runs models on the CPU",
-            (8, 32),
-        ),
-        Kind(GENERIC, "nothing is known of it", (8, 16)),
-    )
-}
-
-NAME_PATTERNS: tuple[tuple[str, str], ...] = (
-    (r"raspberry-pi-(5|500|compute-module-5)", "pi5"),
-    (r"raspberry-pi-(4|400|compute-module-4)", "pi4"),
-    (r"raspberry-pi-(3|zero-2|compute-module-3)", "pi3"),
-    (r"(^|-)pi-?5", "pi5"),
-    (r"(^|-)pi-?4", "pi4"),
-    (r"(^|-)pi-?3", "pi3"),
-    (r"orin", "orin-cpu"),
-    (r"jetson-nano", "pi4"),  # Cortex-A57: as A72, no dot product, no float16
-    (r"vnni|sapphire|icelake|ice-lake|(epyc|ryzen).*(zen4|zen5|9[0-9]{2}4)", "x86-vnni"),
-    (r"avx2", "x86-avx2"),
-)
-"""Agents name a class by the board's device tree, such as raspberry-pi-4-model-b-rev-1-4-t4, and on a
-PC by vendor and product, which say nothing of the CPU."""
-
 _ORT_QUANT = "ONNX Runtime, quantization.md"
 _XNN_README = "XNNPACK, README: MobileNetV1 and V2 per channel, several threads"
 _LITERT_README = "LiteRT, XNNPACK delegate README"
@@ -110,8 +62,12 @@ _NO_KERNEL = "no fast kernels for it on CPUs: only smaller"
 
 _ANYWHERE: dict[tuple[ModelFormat, Technique], Prior] = {
     (ONNX, _T.FLOAT16): Prior(
-        None, None, "ONNX Runtime has no float16 kernels for CPUs and converts: slower, only smaller",
-        f"{HERE}: 0.27 to 0.88; ONNX Runtime issues 25824, 28505, 23746 (4 times slower on a Pi 5)",
+        None, None, "weights become float32 when the file is loaded: only smaller",
+        "ONNX Runtime has no float16 kernels for CPUs: issues 25824, 28505, 23746",
+    ),
+    (ONNX, _T.DYNAMIC_CONV): Prior(
+        0.09, 0.9, "integer convolutions without static ranges have no fast kernel",
+        f"{HERE}: MobileNetV2 0.12 to 0.27, ResNet-18 0.39 to 0.90, ResNet-8 0.17 to 0.60",
     ),
     (TFLITE, _T.FLOAT16): Prior(
         None, None, "XNNPACK computes it in float32 here: only smaller", _LITERT_README
@@ -157,7 +113,7 @@ _NO_DOT = (
     f"ONNX Runtime pull requests 9902, 9772, 9655 (MobileNetV1 0.96 on a Pixel 3a); {_ACL}",
 )
 _HALF = Prior(
-    1.6,
+    1.0,
     2.0,
     "float16 arithmetic, if the file carries reduced_precision_support",
     "TensorFlow blog 'Half-precision inference doubles on-device performance'; " + _LITERT_README,
@@ -188,6 +144,7 @@ PRIORS: dict[str, dict[tuple[ModelFormat, Technique], Prior]] = {
     "x86-avx2": {
         (ONNX, _T.STATIC_U8S8): Prior(1.16, 2.4, "the small gain is of small nets, the large one of plain convolutions; weights of 7 bits avoid saturation", f"{HERE}: MobileNetV2 1.64, ResNet-18 2.34, ResNet-8 1.35, DS-CNN 1.16"),
         (ONNX, _T.STATIC_S8S8): Prior(0.73, 1.2, "S8S8 has no fast kernel without VNNI", f"{HERE}: MobileNetV2 1.01, ResNet-18 1.20, ResNet-8 0.73, DS-CNN 1.13"),
+        (ONNX, _T.STATIC_U8U8): Prior(0.89, 1.86, "cannot saturate, at a cost", f"{HERE}: MobileNetV2 1.19, ResNet-18 1.86, ResNet-8 0.91, DS-CNN 0.89"),
         (TFLITE, _T.STATIC_U8S8): Prior(0.85, 1.1, "XNNPACK gains nothing by int8 without VNNI", f"{HERE}, LiteRT 2.3: 0.88 on MobileNetV2, 0.92 on an MNIST CNN"),
         (TFLITE, _T.DYNAMIC): Prior(0.5, 1.5, "pays for dense layers, costs for depthwise convolutions", f"{HERE}, LiteRT 2.3: 0.52 on MobileNetV2, 1.46 on an MNIST CNN"),
     },
@@ -217,7 +174,9 @@ SIZE_RATIOS: dict[Technique, tuple[float, str]] = {
         f"{HERE}: 9.3 to 2.7 MB on MobileNetV2, 2.78 to 0.70 MB on an MNIST CNN",
     ),
     _T.STATIC_S8S8: (0.25, f"{HERE}: 9.3 to 2.7 MB on MobileNetV2"),
+    _T.STATIC_U8U8: (0.25, "weights of 8 bits"),
     _T.STATIC_16X8: (0.25, "weights of 8 bits"),
+    _T.DYNAMIC_CONV: (0.25, "weights of 8 bits"),
     _T.DYNAMIC: (0.25, "weights of 8 bits"),
     _T.FLOAT16: (0.5, f"{HERE}: 2.78 to 1.40 MB on an MNIST CNN"),
     _T.WEIGHT_ONLY: (0.25, "weights of 8 bits; a half of it with 4"),
@@ -232,50 +191,27 @@ PRUNED_HALF = Prior(
 """Of removing half of all channels; other ratios are scaled by the work that is left."""
 
 
-@dataclass(frozen=True)
-class DeviceKind:
-    """Which kind a class is taken for, and how that is known."""
-
-    kind: Kind
-    reason: str
-
-
-def kind_of_class(device_class: str) -> DeviceKind:
-    """What a class's name says about its CPU; nothing, if it says nothing."""
-    if device_class in KINDS:
-        return DeviceKind(KINDS[device_class], "given as a kind")
-    for pattern, name in NAME_PATTERNS:
-        if re.search(pattern, device_class):
-            return DeviceKind(KINDS[name], f"the name '{device_class}' says so")
-    known = ", ".join(name for name in KINDS if name != GENERIC)
-    return DeviceKind(
-        KINDS[GENERIC],
-        f"class '{device_class}' says nothing about its CPU, so the generic prior ranks; known kinds "
-        f"are {known}, and 'host' for this machine",
+def _same_as(kind: str, model_format: ModelFormat, technique: Technique) -> Technique:
+    """Techniques without figures of their own take those of the one that runs on the same kernels."""
+    if model_format is TFLITE:
+        return _TFLITE_KERNELS.get(technique, technique)
+    is_known = (model_format, technique) in PRIORS[kind]
+    return (
+        Technique.STATIC_U8S8 if technique is Technique.STATIC_U8U8 and not is_known else technique
     )
 
 
-def kind_of_cpu(cpuinfo: str) -> DeviceKind:
-    """What the flags in /proc/cpuinfo say.
-
-    Args:
-        cpuinfo: Its text.
-    """
-    flags = set(re.findall(r"[a-z0-9_]+", " ".join(_fields(cpuinfo, "flags"))))
-    features = set(re.findall(r"[a-z0-9_]+", " ".join(_fields(cpuinfo, "Features"))))
-    if flags & {"avx512_vnni", "avx_vnni", "amx_int8"}:
-        return DeviceKind(KINDS["x86-vnni"], "this machine's CPU has VNNI")
-    if "avx2" in flags:
-        return DeviceKind(KINDS["x86-avx2"], "this machine's CPU has AVX2 and no VNNI")
-    if "asimddp" in features:
-        return DeviceKind(KINDS["pi5"], "this machine's CPU has the dot product")
-    if "asimd" in features:
-        return DeviceKind(KINDS["pi4"], "this machine's CPU has no dot product")
-    return DeviceKind(KINDS[GENERIC], "this machine's CPU is unknown")
+_TFLITE_KERNELS = {
+    Technique.STATIC_S8S8: Technique.STATIC_U8S8,
+    Technique.STATIC_U8U8: Technique.STATIC_U8S8,
+    Technique.DYNAMIC_CONV: Technique.DYNAMIC,
+}
+"""TFLite has one scheme of each."""
 
 
 def find_prior(kind: Kind, model_format: ModelFormat, technique: Technique) -> Prior:
     """The kind's own prior, else the span of all CPUs, else the one for anywhere."""
+    technique = _same_as(kind.name, model_format, technique)
     key = (model_format, technique)
     own = PRIORS[kind.name].get(key)
     if own is not None:
@@ -289,7 +225,3 @@ def find_prior(kind: Kind, model_format: ModelFormat, technique: Technique) -> P
         "nothing is known for this CPU: the span of the others",
         "; ".join(dict.fromkeys(row.source for row in others)),
     )
-
-
-def _fields(text: str, name: str) -> list[str]:
-    return re.findall(rf"^{name}\s*:(.*)$", text, re.MULTILINE)[:1]

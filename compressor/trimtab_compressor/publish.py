@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from trimtab_compressor.build import Built
 from trimtab_compressor.client import ControlPlane
+from trimtab_compressor.evidence import Subject
 from trimtab_compressor.package import PackagedArtifact, Provenance, package_model
-from trimtab_compressor.task import Task
 from trimtab_protocol.budget import Budget
 from trimtab_protocol.manifest import ArtifactRef, Manifest
 from trimtab_protocol.signing import read_manifest
@@ -25,27 +25,28 @@ class ArtifactPlan:
 
 
 def package_built(
-    built: Built, task: Task, tools: Mapping[str, str], plan: ArtifactPlan, version: int
+    built: Built, subject: Subject, tools: Mapping[str, str], plan: ArtifactPlan, version: int
 ) -> PackagedArtifact:
     """Package what the builder made.
 
     Raises:
         ModelError: The file does not run.
     """
+    evidence = subject.evidence_in(built.choice.format)
     return package_model(
         built.path,
         name=plan.name,
         version=version,
         recipe=built.choice.recipe,
         private_key=plan.private_key,
-        samples=task.test.inputs,
+        samples=evidence.inputs,
         quality=built.quality,
         base_sha256=built.base_sha256,
         budgets=plan.budgets,
         provenance=Provenance(
             passes=built.passes,
-            seed=task.training.seed,
-            data_sha256=task.data_sha256,
+            seed=subject.seed,
+            data_sha256=evidence.sha256,
             tools=tools,
             created_at=time.time(),
         ),
@@ -63,7 +64,11 @@ def _comparable(manifest: Manifest) -> Manifest:
 
 
 def publish(
-    built: Built, task: Task, tools: Mapping[str, str], plan: ArtifactPlan, plane: ControlPlane
+    built: Built,
+    subject: Subject,
+    tools: Mapping[str, str],
+    plan: ArtifactPlan,
+    plane: ControlPlane,
 ) -> ArtifactRef:
     """Make a candidate known to the control plane.
 
@@ -76,7 +81,7 @@ def publish(
     """
     known = plane.list_artifacts(plan.name)
     draft = package_built(
-        built, task, tools, plan, max((row.ref.version for row in known), default=0) + 1
+        built, subject, tools, plan, max((row.ref.version for row in known), default=0) + 1
     )
     key_ids = {row.key_id for row in draft.signed.signatures}
     for row in reversed(known):

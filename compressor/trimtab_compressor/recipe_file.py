@@ -32,6 +32,8 @@ import tomllib
 
 from trimtab_compressor.python_file import run_python_file
 from trimtab_compressor.recipe import Recipe
+from trimtab_compressor.recipe_book import RecipeBook
+from trimtab_compressor.recipes import SHIPPED
 from trimtab_compressor.specs.base import FileSpec, NetworkSpec, Spec
 from trimtab_compressor.specs.table import SPECS, find_spec, read_spec
 from trimtab_protocol.errors import ConfigError, ErrorCode
@@ -81,6 +83,21 @@ def read_recipe_file(path: Path) -> tuple[Recipe, ...]:
     if path.suffix not in READERS:
         raise ConfigError(f"recipe file {path} ends in '{path.suffix}'; it must be .toml or .py")
     return READERS[path.suffix](path)
+
+
+def read_book(paths: Sequence[Path]) -> tuple[RecipeBook, tuple[str, ...]]:
+    """The shipped recipes with those of some files at their end, and the names of the latter.
+
+    Raises:
+        ConfigError: A file is wrong, or a name in it is taken.
+    """
+    book, names = SHIPPED, []
+    for path in paths:
+        recipes = read_recipe_file(path)
+        with _named(str(path)):
+            book = book.extend(recipes)
+        names += [recipe.name for recipe in recipes]
+    return book, tuple(names)
 
 
 def _read_python(path: Path) -> tuple[Recipe, ...]:

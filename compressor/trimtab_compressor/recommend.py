@@ -1,57 +1,32 @@
 """Rank recipes for one model on one kind of device, by priors. Pure.
 
 Rules:
-    1. A technique speeds up the layers that it reaches; the rest stays as it is (Amdahl, 1967):
-       gain = 1 / ((1 - reach) + reach / prior). Reach is a share of the MACs, or of the parameters
-       where MACs are not known.
-    2. Gains of passes multiply: first less work, then faster work.
-    3. Small nets get the low end of a prior: what Q/DQ and launching operators cost does not
+    1. Small nets get the low end of a prior: what Q/DQ and launching operators cost does not
        shrink with the net.
-    4. What is expected to be faster comes first, then what is only smaller, then what cannot be
-       done, with the reason.
+    2. What is expected to be faster comes first, then what is only smaller, then what cannot be
+       done, with the reason. Accuracy is not foreseen: `run` measures it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from trimtab_compressor.device_kinds import DeviceKind, Kind
+from trimtab_compressor.gains import DENSE_ONLY, Gain, file_gain, network_gain, technique_of
 from trimtab_compressor.inspection.advice import explain_obstacle, list_needs
-from trimtab_compressor.inspection.description import Inspection, LayerDescription
+from trimtab_compressor.inspection.description import Inspection
 from trimtab_compressor.inspection.graph import LayerKind
-from trimtab_compressor.priors import (
-    PRUNED_HALF,
-    SIZE_RATIOS,
-    DeviceKind,
-    Kind,
-    Prior,
-    Technique,
-    find_prior,
-)
 from trimtab_compressor.recipes import Recipe
-from trimtab_compressor.specs.base import FileSpec, Need, Spec
-from trimtab_compressor.specs.distillation import Distill
-from trimtab_compressor.specs.pruning import PruneChannels
+from trimtab_compressor.specs.base import FileSpec, Need
 from trimtab_compressor.specs.training import Train
 from trimtab_protocol.base import WireModel
 from trimtab_protocol.manifest import ModelFormat
 
 SMALL_MACS = 5_000_000
 """DS-CNN (2.7 million MACs) gained 1.16 where ResNet-18 gained 2.34 (priors.HERE)."""
-
-TECHNIQUES: dict[str, Callable[[Spec], Technique]] = {
-    "quantize_dynamic": lambda spec: Technique.DYNAMIC,  # noqa: ARG005 - one signature for all
-    "quantize_static": lambda spec: (
-        Technique.STATIC_S8S8 if getattr(spec, "is_symmetric", False) else Technique.STATIC_U8S8
-    ),
-}
-"""By the name of a pass over a file; a pass that is not here leaves speed and size alone."""
-
-DENSE_ONLY = frozenset(
-    {(ModelFormat.ONNX, Technique.DYNAMIC), (ModelFormat.ONNX, Technique.WEIGHT_ONLY)}
-)
 
 
 class Recommendation(WireModel):
@@ -103,26 +78,6 @@ class Subject:
     is_task: bool
 
 
-@dataclass(frozen=True)
-class _Gain:
-    low: float
-    high: float
-    is_faster: bool
-    size_ratio: float
-    reasons: tuple[str, ...]
-    sources: tuple[str, ...]
-
-    def then(self, other: _Gain) -> _Gain:
-        return _Gain(
-            self.low * other.low,
-            self.high * other.high,
-            self.is_faster or other.is_faster,
-            self.size_ratio * other.size_ratio,
-            self.reasons + other.reasons,
-            self.sources + other.sources,
-        )
-
-
 def recommend(
     subject: Subject, recipes: Iterable[Recipe], device: DeviceKind, device_class: str
 ) -> Recommendations:
@@ -157,11 +112,11 @@ def _judge(
         return Recommendation(
             recipe=recipe.name, format=model_format, can_be_done=False, reason=obstacle
         )
-    gain = _Gain(1.0, 1.0, False, 1.0, (), ())
+    gain = Gain(1.0, 1.0, False, 1.0, (), ())
     for spec in recipe.network_passes:
-        gain = gain.then(_network_gain(spec))
+        gain = gain.then(network_gain(spec))
     for file_spec in recipe.file_passes[model_format]:
-        gain = gain.then(_file_gain(subject.found, file_spec, model_format, kind))
+        gain = gain.then(file_gain(subject.found, file_spec, model_format, kind))
     is_base = not gain.reasons
     reasons = gain.reasons or ("the float model: what the others are compared with",)
     needs = frozenset[Need]().union(*(spec.needs for spec in recipe.file_passes[model_format]))
@@ -186,96 +141,24 @@ def _find_obstacle(subject: Subject, recipe: Recipe, model_format: ModelFormat) 
         if model_format is not subject.found.format:
             return f"the file is {subject.found.format.value}; a task file can be exported to both"
     for spec in recipe.file_passes[model_format]:
-        reason = explain_obstacle(type(spec), subject.found) if not subject.is_task else ""
+        reason = "" if subject.is_task else _file_obstacle(subject.found, spec)
         if reason or (reason := _task_obstacle(subject, spec, model_format)):
             return f"{spec.pass_name}: {reason}"
     return ""
 
 
+def _file_obstacle(found: Inspection, spec: FileSpec) -> str:
+    has_convolutions = getattr(spec, "has_convolutions", False)
+    return explain_obstacle(type(spec), found, reaches_convolutions=has_convolutions)
+
+
 def _task_obstacle(subject: Subject, spec: FileSpec, model_format: ModelFormat) -> str:
     """The task was looked at through one format; only what holds for both is judged."""
-    technique = _technique_of(spec)
+    technique = technique_of(spec)
     is_dense_only = technique is not None and (model_format, technique) in DENSE_ONLY
     if is_dense_only and not any(row.kind is LayerKind.DENSE for row in subject.found.layers):
         return "no dense layer with constant float weights"
     return ""
-
-
-def _technique_of(spec: Spec) -> Technique | None:
-    find = TECHNIQUES.get(spec.pass_name)
-    return find(spec) if find is not None else None
-
-
-def _network_gain(spec: Spec) -> _Gain:
-    """Removing channels leaves less work; a student of another width does too."""
-    ratio = getattr(spec, "ratio", None)
-    width = getattr(spec, "width", None)
-    if isinstance(spec, PruneChannels) and isinstance(ratio, float):
-        return _less_work(1.0 - ratio)
-    if isinstance(spec, Distill) and isinstance(width, float) and width < 1.0:
-        return _less_work(width)
-    return _Gain(1.0, 1.0, False, 1.0, (), ())
-
-
-def _less_work(width: float) -> _Gain:
-    """At least the channels' share of the work goes; at most as much as for half of them."""
-    assert PRUNED_HALF.high is not None
-    steps = math.log(width) / math.log(0.5)
-    return _Gain(
-        low=1.0 / width,
-        high=PRUNED_HALF.high**steps,
-        is_faster=True,
-        size_ratio=width**1.5,
-        reasons=(f"{width:.0%} of the channels are left, so less is computed",),
-        sources=(PRUNED_HALF.source,),
-    )
-
-
-def _file_gain(found: Inspection, spec: FileSpec, model_format: ModelFormat, kind: Kind) -> _Gain:
-    technique = _technique_of(spec)
-    if technique is None:
-        return _Gain(1.0, 1.0, False, 1.0, (), ())
-    prior = find_prior(kind, model_format, technique)
-    reached = [row for row in found.layers if is_reached(row, model_format, technique)]
-    work, parameters = _shares(found, reached)
-    ratio, size_source = SIZE_RATIOS[technique]
-    reason = prior.reason
-    if work < 1.0:
-        reason += f" (reaches {work:.0%} of the work, {parameters:.0%} of the parameters)"
-    low, high = _reached_gain(prior, work)
-    return _Gain(
-        low=low,
-        high=high,
-        is_faster=prior.low is not None,
-        size_ratio=1.0 - parameters * (1.0 - ratio),
-        reasons=(reason,),
-        sources=(prior.source, size_source),
-    )
-
-
-def is_reached(row: LayerDescription, model_format: ModelFormat, technique: Technique) -> bool:
-    """Whether a technique changes a layer of this kind."""
-    if (model_format, technique) in DENSE_ONLY:
-        return row.kind is LayerKind.DENSE
-    if technique is Technique.DYNAMIC:
-        return row.kind in (LayerKind.DENSE, LayerKind.CONV)
-    return row.kind not in (LayerKind.RECURRENT, LayerKind.EMBEDDING)
-
-
-def _shares(found: Inspection, reached: list[LayerDescription]) -> tuple[float, float]:
-    """Of work and of parameters; of the latter twice where work is not known."""
-    parameters = sum(row.parameters for row in reached) / max(
-        1, sum(row.parameters for row in found.layers)
-    )
-    macs = found.totals.macs.value
-    return (sum(row.macs or 0 for row in reached) / macs if macs else parameters), parameters
-
-
-def _reached_gain(prior: Prior, reach: float) -> tuple[float, float]:
-    if prior.low is None or prior.high is None:
-        return 1.0, 1.0
-    low, high = (1.0 / ((1.0 - reach) + reach / gain) for gain in (prior.low, prior.high))
-    return low, high
 
 
 def is_small(found: Inspection) -> bool:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from trimtab_compressor.arrays import digest_file
 from trimtab_compressor.compressed import COMPRESSOR, compressed_file_bytes
 from trimtab_compressor.judgement import FileJudgement, NetworkJudgement
-from trimtab_protocol.base import WireModel
+from trimtab_protocol.base import Sha256, WireModel
 from trimtab_protocol.errors import ErrorCode
 from trimtab_protocol.manifest import ModelFormat, PassRecord, Quality, Scalar
 
@@ -95,6 +96,10 @@ class CandidateResult(WireModel):
     passes: tuple[PassRecord, ...]
     seconds: float
     steps: tuple[StepResult, ...] = ()
+    sha256: Sha256 | None = Field(default=None, description="of the file")
+    base_sha256: Sha256 | None = Field(
+        default=None, description="of the base in the same format; absent for the base itself"
+    )
 
     @classmethod
     def of(cls, built: Built, file: str) -> CandidateResult:
@@ -109,6 +114,8 @@ class CandidateResult(WireModel):
             passes=built.passes,
             seconds=built.seconds,
             steps=built.steps,
+            sha256=digest_file(built.path),
+            base_sha256=built.base_sha256,
         )
 
     def notes(self) -> tuple[str, ...]:
@@ -137,4 +144,7 @@ class RunReport(WireModel):
     task: str = Field(description="name of the task, or of the model file")
     candidates: tuple[CandidateResult, ...]
     failures: tuple[FailedCandidate, ...] = ()
+    seed: int | None = Field(default=None, description="of training")
+    data_sha256: dict[str, Sha256] = Field(default_factory=dict, description="by role")
+    tools: dict[str, str] = Field(default_factory=dict, description="library versions")
     is_complete: bool = Field(default=True, description="false: interrupted; run it again to go on")

@@ -17,7 +17,10 @@ def print_recommendations(found: Recommendations) -> None:
                 f"multiples of {found.channel_grid_float} in float, {found.channel_grid_int8} in int8 "
                 "(prior)",
             ),
-            ("figures", "priors of other models and machines: `fit` measures on the device"),
+            (
+                "figures",
+                "priors of other models and machines; `run` measures accuracy, `fit` the device",
+            ),
         ],
     )
     print_table(

@@ -21,8 +21,9 @@ from trimtab_compressor.arrays import AnyArray, FloatArray, digest_array
 from trimtab_compressor.evidence import Evidence
 from trimtab_compressor.specs.base import Need
 from trimtab_compressor.task_data import Samples, collect_samples
-from trimtab_compressor.task_model import read_builder
+from trimtab_compressor.task_model import FixedWidth, read_builder
 from trimtab_protocol.errors import ConfigError
+from trimtab_protocol.manifest import ModelFormat
 
 if TYPE_CHECKING:
     from torch import nn
@@ -210,8 +211,23 @@ class Task:
 
     @property
     def has(self) -> frozenset[Need]:
-        """What passes can get from it: everything."""
-        return frozenset(Need)
+        """What passes can get from it."""
+        lacking = set()
+        if isinstance(self.build_model, FixedWidth):
+            lacking.add(Need.WIDTHS)
+        if self.build_student is None:
+            lacking.add(Need.STUDENT)
+        return frozenset(Need) - lacking
+
+    @property
+    def seed(self) -> int:
+        """Of its training."""
+        return self.training.seed
+
+    def evidence_in(self, model_format: ModelFormat) -> Evidence:
+        """The same for every format."""
+        del model_format
+        return self.evidence
 
     @cached_property
     def evidence(self) -> Evidence:

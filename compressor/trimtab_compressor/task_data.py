@@ -70,7 +70,7 @@ def collect_samples(source: object, where: str) -> Samples:
 
 def _items(source: Any, where: str) -> Iterator[tuple[int, object]]:
     """What a source yields, with its number."""
-    _seed_generators()
+    seed_generators(0)
     found: Iterator[object] = iter(())
     for number in itertools.count():
         try:
@@ -130,8 +130,9 @@ def _to_array(value: Any) -> AnyArray:
     return np.asarray(value.detach() if hasattr(value, "detach") else value)
 
 
-def _seed_generators() -> None:
-    random.seed(0)
-    np.random.seed(0)
+def seed_generators(seed: int) -> None:
+    """Seed all generators that a person's code may draw from."""
+    random.seed(seed)
+    np.random.seed(seed)
     if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(0)
+        sys.modules["torch"].manual_seed(seed)

@@ -79,7 +79,7 @@ def read_builder(given: Any, where: str) -> Callable[[float], nn.Module]:
             f"{where}: build_model needs {', '.join(row.name for row in required)}; it must need the "
             "width alone, or nothing"
         )
-    return given if required else FixedWidth(given, "a function without a width")  # type: ignore[no-any-return]
+    return given if required else FixedWidth(given, "a function without a width")
 
 
 def is_network(value: object) -> bool:

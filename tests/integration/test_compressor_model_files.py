@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,14 @@ from support.tiny_tflite import make_tflite
 from trimtab_compressor.cli import main
 from trimtab_compressor.evaluate import run_file
 from trimtab_compressor.given_file import opset_of
+from trimtab_compressor.passes.stage import FileStage
 from trimtab_compressor.passes.table import FILE_PASSES
 from trimtab_compressor.run_report import RunReport
 from trimtab_compressor.runtimes.port import Kernels
+from trimtab_compressor.specs.base import FileSpec
+from trimtab_protocol.manifest import ModelFormat
 
+ONNX = ModelFormat.ONNX
 RECIPE = 'name = "mine"\n[[passes]]\npass = "quantize_static"\nis_per_channel = false\n'
 
 
@@ -192,6 +197,45 @@ def test_a_pass_that_breaks_costs_its_candidate_and_no_other(
         ("dynamic_w8", "model.unreadable")
     ]
     assert report.is_complete
+
+
+def test_a_file_that_is_off_may_stand_in_the_middle_and_not_at_the_end(
+    tmp_path: Path,
+    samples: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = write_two_headed_onnx(tmp_path / "two.onnx")
+
+    def spoil(stage: FileStage[FileSpec]) -> dict[str, float]:
+        graph = onnx.load(stage.source)
+        weights = graph.graph.initializer[0]
+        noise = np.random.default_rng(0).normal(size=weights.dims).astype(np.float32)
+        weights.CopyFrom(onnx.numpy_helper.from_array(noise * 9, weights.name))
+        onnx.save(graph, stage.target)
+        return {"noise": 9.0}
+
+    def mend(stage: FileStage[FileSpec]) -> dict[str, float]:
+        shutil.copyfile(model, stage.target)
+        return {}
+
+    (spoiler, mender) = (next(k for k in FILE_PASSES if k[0] == f"quantize_{name}" and k[1] is ONNX) for name in ("dynamic", "static"))  # fmt: skip
+    monkeypatch.setitem(FILE_PASSES, spoiler, spoil)
+    monkeypatch.setitem(FILE_PASSES, mender, mend)
+    for name, passes in (("middle", ("dynamic", "static")), ("end", ("static", "dynamic"))):
+        rows = "".join(f'[[passes]]\npass = "quantize_{row}"\n' for row in passes)
+        (tmp_path / f"{name}.toml").write_text(f'name = "{name}"\nformats = ["onnx"]\n{rows}')
+    files = ["--recipe-file", tmp_path / "middle.toml", "--recipe-file", tmp_path / "end.toml"]
+    assert run(tmp_path, model, "--data", samples, *files) == 1
+    assert "end (onnx): the quantized file does not compute its network" in error_of(capsys)
+    report = read_report(tmp_path)
+    assert [row.recipe for row in report.candidates] == ["middle"]
+    assert not (tmp_path / "out" / "end.onnx").exists()
+    given, spoiled, mended = report.candidates[0].steps
+    assert spoiled.findings == {"noise": 9.0}
+    assert spoiled.accuracy is not None
+    assert spoiled.accuracy < 0.9
+    assert (given.accuracy, mended.accuracy) == (1.0, 1.0)
 
 
 def test_what_is_finished_is_written_when_somebody_interrupts(

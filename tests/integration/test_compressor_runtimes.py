@@ -18,9 +18,12 @@ from trimtab_compressor.arrays import AnyArray
 from trimtab_compressor.build import Builder
 from trimtab_compressor.cache import Cache
 from trimtab_compressor.cli import main
+from trimtab_compressor.comparison.compare import Inputs, compare_files
 from trimtab_compressor.export.onnx import export_onnx
 from trimtab_compressor.export.tflite import export_tflite
 from trimtab_compressor.golden import unpack_array
+from trimtab_compressor.inspection.graph import Arithmetic
+from trimtab_compressor.inspection.inspect_model import describe_file, inspect_file
 from trimtab_compressor.passes.quantize_dynamic import (
     quantize_dynamic_onnx,
     quantize_dynamic_tflite,
@@ -30,6 +33,7 @@ from trimtab_compressor.passes.stage import FileStage
 from trimtab_compressor.passes.training_loop import predict
 from trimtab_compressor.publish import ArtifactPlan, package_built
 from trimtab_compressor.recipes import RECIPES, Choice, list_choices
+from trimtab_compressor.report.layers import FileLayers, compare_layers
 from trimtab_compressor.run_report import RunReport
 from trimtab_compressor.runtimes.port import Kernels, fit_samples, run_all
 from trimtab_compressor.runtimes.table import open_model
@@ -282,3 +286,41 @@ def test_the_step_of_a_quantized_output_is_read_from_the_file(
         assert step is not None
         found = outputs_of(path, task, Kernels.EXACT) / step
         assert np.abs(found - np.round(found)).max() < 1e-2
+
+
+def test_both_formats_of_one_network_are_described_alike(
+    exported: dict[ModelFormat, Path], task: Task, tmp_path: Path
+) -> None:
+    onnx_file, tflite_file = (inspect_file(exported[row]) for row in ModelFormat)
+    for found in (onnx_file, tflite_file):
+        assert found.totals.macs.value == 9 * 16 * 36 + 144 * 32 + 32 * 3
+        assert found.totals.parameters == 16 * 10 + 32 * 145 + 3 * 33
+        assert found.runs_here is not None
+        assert found.runs_here.runs
+    static = quantize(QuantizeStatic(), exported[ModelFormat.TFLITE], tmp_path / "s.tflite", task)
+    dynamic = quantize(QuantizeDynamic(), exported[ModelFormat.TFLITE], tmp_path / "d.tflite", task)
+    assert set(describe_file(static).arithmetic) == {Arithmetic.INT8}
+    assert set(describe_file(dynamic).arithmetic) == {Arithmetic.DYNAMIC_INT8}
+    assert describe_file(static).stored["int8"].elements == 16 * 9 + 32 * 144 + 3 * 32
+
+
+def test_an_onnx_file_and_its_quantized_tflite_twin_are_compared_layer_by_layer(
+    exported: dict[ModelFormat, Path], task: Task, tmp_path: Path
+) -> None:
+    static = quantize(QuantizeStatic(), exported[ModelFormat.TFLITE], tmp_path / "s.tflite", task)
+    inputs = Inputs({"input": task.test.inputs}, task.test.labels, "test")
+    found = compare_files(exported[ModelFormat.ONNX], static, inputs)
+    assert found.b.int8_macs_ratio.value == 1.0
+    assert all(row.cosine > 0.99 for row in found.outputs)
+    assert found.a.accuracy_exact.value is not None
+    base, other = FileLayers.of(exported[ModelFormat.TFLITE]), FileLayers.of(static)
+    name = open_model(static, Kernels.EXACT).io.inputs[0].name
+    samples = [{name: task.calibration[row : row + 1]} for row in range(4)]
+    compared = compare_layers("static", base, other, samples)
+    assert len(compared.errors) == 3
+    assert all((row.weights_db.value or 0) > 35 for row in compared.errors)
+    assert all((row.activations_db.value or 0) > 10 for row in compared.errors)
+    shown = {row.layer for row in compared.histograms}
+    assert {(row.layer, row.what) for row in compared.histograms} == {
+        (layer, what) for layer in shown for what in ("weights", "activations")
+    }

@@ -16,6 +16,7 @@ from trimtab_compressor.commands.options import (
     read_recipes,
     write_text,
 )
+from trimtab_compressor.commands.subject import add_subject_arguments, read_subject_paths
 from trimtab_protocol.errors import ConfigError, ErrorCode, RejectedError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from trimtab_compressor.fit import FitPlan
     from trimtab_compressor.fit_report import FitReport
     from trimtab_compressor.recipe_book import RecipeBook
-    from trimtab_compressor.task import Task
+    from trimtab_compressor.subject import AnySubject
     from trimtab_protocol.measurement import MeasureSpec
     from trimtab_protocol.messages import Policy
 
@@ -33,7 +34,7 @@ HELP = "find the gentlest recipe that keeps a budget on real devices"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Task, classes, budgets, how to measure, what to do with the result."""
-    parser.add_argument("task", type=Path, help="Python file that defines TASK")
+    add_subject_arguments(parser)
     parser.add_argument(
         "--class",
         dest="classes",
@@ -85,13 +86,13 @@ def run(options: argparse.Namespace) -> None:
 
     _check_outputs(options)
     with open_control_plane(options) as plane:
-        task, book, plan = read_plan(options)
+        subject, book, plan = read_plan(options)
 
         from trimtab_compressor.build import Builder  # noqa: PLC0415 - imports torch
         from trimtab_compressor.fit import Fit  # noqa: PLC0415
 
-        builder = Builder(task, open_cache(options.cache), tell, book)
-        report = Fit(plan, task, builder, plane, tell).run()
+        builder = Builder(subject, open_cache(options.cache), tell, book)
+        report = Fit(plan, subject, builder, plane, tell).run()
         print_fit(report)
         if options.json is not None:
             write_text(options.json, report.model_dump_json(indent=2))
@@ -100,7 +101,7 @@ def run(options: argparse.Namespace) -> None:
     check_result(report)
 
 
-def read_plan(options: argparse.Namespace) -> tuple[Task, RecipeBook, FitPlan]:
+def read_plan(options: argparse.Namespace) -> tuple[AnySubject, RecipeBook, FitPlan]:
     """Turn the arguments into a plan, checked before anything slow begins.
 
     Raises:
@@ -110,30 +111,33 @@ def read_plan(options: argparse.Namespace) -> tuple[Task, RecipeBook, FitPlan]:
     from trimtab_compressor.fit import FitPlan  # noqa: PLC0415
     from trimtab_compressor.keys import read_private_key  # noqa: PLC0415
     from trimtab_compressor.publish import ArtifactPlan  # noqa: PLC0415
-    from trimtab_compressor.task_file import load_task  # noqa: PLC0415
+    from trimtab_compressor.show import tell  # noqa: PLC0415
+    from trimtab_compressor.subject import open_subject, read_choices  # noqa: PLC0415
 
     classes = tuple(read_name(row, "--class") for row in dict.fromkeys(options.classes))
     if options.name is not None:
         read_name(options.name, "--name")
     budgets = parse_budgets(options.budget, classes, options.max_drop)
     book, names = read_recipes(options)
-    choices = book.choices(names, read_formats(options.format))
+    formats = read_formats(options.format)
+    book.choices(names, formats)  # a misspelt name is found before a task is loaded
     private_key = read_private_key(options.key)
     measure = read_measure_spec(options)
     policy = read_policy(options, measure)
-    task = load_task(options.task)
+    subject = open_subject(read_subject_paths(options), formats, open_cache(options.cache), tell)
+    choices, _ = read_choices(book, names, formats, subject)
     plan = FitPlan(
         choices=choices,
         budgets=budgets,
         artifact=ArtifactPlan(
-            name=options.name or task.name, private_key=private_key, budgets=budgets
+            name=options.name or subject.name, private_key=private_key, budgets=budgets
         ),
         measure=measure,
         measures_all=options.measure_all,
         rolls_out=options.rollout,
         policy=policy,
     )
-    return task, book, plan
+    return subject, book, plan
 
 
 def read_measure_spec(options: argparse.Namespace) -> MeasureSpec:

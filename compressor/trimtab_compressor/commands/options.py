@@ -61,18 +61,10 @@ def read_recipes(options: argparse.Namespace) -> tuple[RecipeBook, tuple[str, ..
     Raises:
         ConfigError: A file is wrong, or a name in it is taken.
     """
-    from trimtab_compressor.recipe_file import read_recipe_file  # noqa: PLC0415 - keeps start fast
-    from trimtab_compressor.recipes import SHIPPED  # noqa: PLC0415
+    from trimtab_compressor.recipe_file import read_book  # noqa: PLC0415 - keeps start fast
 
-    book, names = SHIPPED, list(options.recipe)
-    for path in options.recipe_file:
-        recipes = read_recipe_file(path)
-        try:
-            book = book.extend(recipes)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error.message}", code=error.code) from error
-        names += [recipe.name for recipe in recipes]
-    return book, tuple(names)
+    book, names = read_book(options.recipe_file)
+    return book, (*options.recipe, *names)
 
 
 def open_cache(folder: Path | None) -> Cache:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from trimtab_protocol.errors import ConfigError
 
 if TYPE_CHECKING:
-    from trimtab_compressor.priors import DeviceKind
+    from trimtab_compressor.device_kinds import DeviceKind
     from trimtab_compressor.recommend import Subject
 
 HELP = "list the recipes, gentlest first, or rank them for a model and a device class"
@@ -67,8 +67,8 @@ def find_kind(device_class: str) -> DeviceKind:
         ConfigError: It is no name.
     """
     from trimtab_compressor.commands.options import read_name  # noqa: PLC0415
+    from trimtab_compressor.device_kinds import kind_of_class, kind_of_cpu  # noqa: PLC0415
     from trimtab_compressor.evaluate import CPU_FILE  # noqa: PLC0415
-    from trimtab_compressor.priors import kind_of_class, kind_of_cpu  # noqa: PLC0415
 
     if device_class == HOST_CLASS:
         return kind_of_cpu(CPU_FILE.read_text() if CPU_FILE.is_file() else "")

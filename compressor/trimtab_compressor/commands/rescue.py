@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trimtab_compressor.commands.options import FORMATS, open_cache, read_formats, write_text
-from trimtab_compressor.commands.subject import add_subject_arguments, open_subject
+from trimtab_compressor.commands.subject import add_subject_arguments, read_subject_paths
 from trimtab_protocol.errors import ConfigError, ErrorCode, ModelError
 
 if TYPE_CHECKING:
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
     from trimtab_compressor.build import Builder
     from trimtab_compressor.judgement import FileJudgement
-    from trimtab_compressor.model_file import ModelFile
     from trimtab_compressor.rescue.climb import Climb
     from trimtab_compressor.rescue.report import FormatReport
-    from trimtab_compressor.task import Task
+    from trimtab_compressor.subject import AnySubject
     from trimtab_protocol.manifest import ModelFormat
 
 HELP = "quantize to int8, and do more and more until no more accuracy is lost than is allowed"
@@ -64,13 +63,17 @@ def run(options: argparse.Namespace) -> None:
     except OSError as error:
         raise ConfigError(f"--out {options.out} cannot be made ({error.strerror})") from error
     cache = open_cache(options.cache)
-    subject = open_subject(options)
-    formats = _formats_of(options, subject)
+
+    from trimtab_compressor.show import print_rescue, tell  # noqa: PLC0415 - keeps start fast
+    from trimtab_compressor.subject import open_subject, read_formats_of  # noqa: PLC0415
+
+    wanted = read_formats(options.format)
+    subject = open_subject(read_subject_paths(options), wanted, cache, tell)
+    formats = read_formats_of(subject, wanted)
 
     from trimtab_compressor.build import Builder  # noqa: PLC0415 - imports torch
     from trimtab_compressor.progress import show_progress  # noqa: PLC0415
     from trimtab_compressor.rescue.report import RescueReport  # noqa: PLC0415
-    from trimtab_compressor.show import print_rescue  # noqa: PLC0415
 
     reports, failures = [], []
     with show_progress() as progress:
@@ -91,23 +94,9 @@ def run(options: argparse.Namespace) -> None:
         raise ModelError("; ".join(failures), code=ErrorCode.MODEL_GOLDEN)
 
 
-def _formats_of(options: argparse.Namespace, subject: Task | ModelFile) -> tuple[ModelFormat, ...]:
-    from trimtab_compressor.model_file import ModelFile  # noqa: PLC0415 - keeps start fast
-
-    formats = read_formats(options.format)
-    if not isinstance(subject, ModelFile):
-        return formats
-    if subject.format not in formats:
-        raise ConfigError(
-            f"{subject.path} is {subject.format.value}, and quantization keeps the format; leave "
-            "--format out"
-        )
-    return (subject.format,)
-
-
 def _climb(
     builder: Builder,
-    subject: Task | ModelFile,
+    subject: AnySubject,
     model_format: ModelFormat,
     options: argparse.Namespace,
     note: Callable[[str], None],

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trimtab_compressor.arrays import AnyArray
 from trimtab_compressor.datasets.packages import read_members
 from trimtab_compressor.datasets.pickles import read_pickle
 from trimtab_compressor.task import Samples
@@ -80,8 +81,8 @@ def split_images(images: np.ndarray, labels: np.ndarray) -> Animals:
     )
 
 
-def _samples(pixels: np.ndarray, labels: np.ndarray) -> Samples:
+def _samples(pixels: AnyArray, labels: AnyArray) -> Samples:
     return Samples(
-        inputs=pixels.reshape(-1, 1, 28, 28).astype(np.float32) / 256,
+        inputs=pixels.reshape(-1, 1, 28, 28).astype(np.float32) / np.float32(256),
         labels=labels.astype(np.int64),
     )

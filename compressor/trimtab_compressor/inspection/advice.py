@@ -18,8 +18,8 @@ from trimtab_compressor.specs.base import FileSpec, Need, NetworkSpec, Spec
 from trimtab_compressor.specs.table import SPECS
 from trimtab_protocol.manifest import ModelFormat
 
-MIN_OPSET_PER_CHANNEL = 13
-"""QuantizeLinear and DequantizeLinear know an axis since opset 13."""
+DENSE_ONLY_ONNX = frozenset({"quantize_dynamic", "quantize_weights"})
+"""Passes that leave an ONNX file's convolutions as they are."""
 
 FLOAT_STORED = frozenset({"float32", "float64"})
 
@@ -33,12 +33,22 @@ def advise(found: Inspection) -> tuple[PassAdvice, ...]:
     return tuple(sorted(rows, key=lambda row: not row.is_applicable))
 
 
-def explain_obstacle(spec: type[Spec], found: Inspection) -> str:
-    """Why a pass over a file cannot be applied to this one; "" if it can."""
+def explain_obstacle(
+    spec: type[Spec], found: Inspection, *, reaches_convolutions: bool = False
+) -> str:
+    """Why a pass over a file cannot be applied to this one; "" if it can.
+
+    Args:
+        spec: Of the pass.
+        found: The file.
+        reaches_convolutions: Whether its parameters extend it to ONNX convolutions.
+    """
     if issubclass(spec, FileSpec) and found.format not in spec.formats:
         known = " and ".join(sorted(row.value for row in spec.formats))
         return f"exists for {known} only"
     for find in (_foreign, *OBSTACLES.get(spec.pass_name, ())):
+        if find is _has_no_dense_layers and reaches_convolutions:
+            continue
         if reason := find(found):
             return reason
     return ""
@@ -62,9 +72,16 @@ def _advise(spec: type[Spec], found: Inspection) -> PassAdvice:
     obstacle = explain_obstacle(spec, found)
     if obstacle:
         return PassAdvice(pass_name=spec.pass_name, is_applicable=False, reason=obstacle)
-    count = len(quantizable_layers(found))
-    reason = f"{list_needs(spec.needs)}; {count} layers have float weights"
+    reason = f"{list_needs(spec.needs)}; {_count_reached(spec.pass_name, found)}"
     return PassAdvice(pass_name=spec.pass_name, is_applicable=True, reason=reason)
+
+
+def _count_reached(pass_name: str, found: Inspection) -> str:
+    rows = quantizable_layers(found)
+    if found.format is ModelFormat.ONNX and pass_name in DENSE_ONLY_ONNX:
+        count = sum(row.kind is LayerKind.DENSE for row in rows)
+        return f"{len(rows)} layers have float weights, {count} of them dense; the others stay"
+    return f"{len(rows)} layers have float weights"
 
 
 def _foreign(found: Inspection) -> str:
@@ -102,18 +119,16 @@ def _has_no_dense_layers(found: Inspection) -> str:
     return ""
 
 
-def _is_old_opset(found: Inspection) -> str:
-    opset = found.versions.get("ai.onnx", MIN_OPSET_PER_CHANNEL)
-    if opset < MIN_OPSET_PER_CHANNEL:
-        return (
-            f"opset {opset} has no scales per channel (13 and up do); convert it with "
-            "onnx.version_converter first"
-        )
-    return ""
-
+_FLOAT_WEIGHTS = (_is_quantized, _has_half_weights)
 
 OBSTACLES: dict[str, tuple[Obstacle, ...]] = {
-    "quantize_dynamic": (_is_quantized, _has_half_weights, _has_no_dense_layers),
-    "quantize_static": (_is_quantized, _has_half_weights, _is_old_opset),
+    "equalize": _FLOAT_WEIGHTS,
+    "correct_bias": _FLOAT_WEIGHTS,
+    "round_weights": _FLOAT_WEIGHTS,
+    "quantize_dynamic": (*_FLOAT_WEIGHTS, _has_no_dense_layers),
+    "quantize_static": _FLOAT_WEIGHTS,
+    "quantize_weights": (*_FLOAT_WEIGHTS, _has_no_dense_layers),
+    "quantize_float16": _FLOAT_WEIGHTS,
+    "quantize_verified": _FLOAT_WEIGHTS,
 }
 """By pass name, in the order in which they are looked for."""

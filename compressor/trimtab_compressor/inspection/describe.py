@@ -24,6 +24,7 @@ from trimtab_compressor.inspection.graph import (
     takers_of,
 )
 from trimtab_compressor.inspection.peak import activations_peak
+from trimtab_protocol.manifest import ModelFormat
 from trimtab_protocol.reading import Reading
 
 KNOWN_DOMAINS = frozenset({"", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
@@ -66,7 +67,8 @@ def describe_layer(layer: Layer) -> LayerDescription:
     """One layer; its weight counts with its bias."""
     parts = [row for row in (layer.weight, layer.bias) if row is not None]
     return LayerDescription(
-        name=layer.weight.name if layer.weight is not None else layer.output,
+        name=layer.name,
+        weight=layer.weight.name if layer.weight is not None else "",
         operator=layer.operator.kind,
         kind=layer.kind,
         weight_shape=(layer.weight.shape or ()) if layer.weight is not None else (),
@@ -101,7 +103,8 @@ def total_macs(graph: ModelGraph) -> Reading:
         if free_axes(row.shape)
     ]
     if free:
-        return Reading(absent=f"inputs leave axes free: {'; '.join(free)}; give --shape")
+        remedy = "; give --shape" if graph.format is ModelFormat.ONNX else ""
+        return Reading(absent=f"inputs leave axes free: {'; '.join(free)}{remedy}")
     return Reading(absent=f"the shapes of {len(open_layers)} layers are known only while it runs")
 
 
@@ -144,7 +147,7 @@ def foreign_operators(graph: ModelGraph) -> tuple[str, ...]:
 def _count_operators(graph: ModelGraph) -> tuple[OperatorCount, ...]:
     rows: list[OperatorCount] = []
     for operators, is_inner in ((graph.operators, False), (graph.inner_operators, True)):
-        counts = Counter((row.kind, row.domain) for row in operators)
+        counts = Counter((row.kind, row.domain) for row in operators if row.kind != "Constant")
         rows += [
             OperatorCount(operator=kind, domain=domain, count=count, is_inner=is_inner)
             for (kind, domain), count in sorted(counts.items(), key=lambda row: (-row[1], row[0]))

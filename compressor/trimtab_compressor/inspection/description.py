@@ -32,7 +32,9 @@ class LayerDescription(WireModel):
     """A step that does work or holds parameters.
 
     Args:
-        name: Of its weight, or of its output where it has none.
+        name: As recipes call it: ONNX, of its node, or of its output where it has none; TFLite, of
+            its output.
+        weight: Name of the stored weight; "" for a product of two activations.
         weight_shape: As stored: ONNX (out, in, h, w), TFLite (out, h, w, in).
         dtype: Of the stored weight.
         scales: How many scales the weight has: 0 for floats, 1 per tensor, more per channel.
@@ -41,6 +43,7 @@ class LayerDescription(WireModel):
     """
 
     name: str
+    weight: str
     operator: str
     kind: LayerKind
     weight_shape: tuple[int, ...]

@@ -175,6 +175,11 @@ class Layer:
     affine: Affine | None
     output: str
 
+    @property
+    def name(self) -> str:
+        """As recipes call it: of its node, or of its output where it has none."""
+        return self.operator.name or self.output
+
 
 @dataclass(frozen=True)
 class FreeTensor:

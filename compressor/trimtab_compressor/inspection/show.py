@@ -31,8 +31,19 @@ def print_inspection(found: Inspection, *, layers: int) -> None:
     print_table(
         "Passes",
         ("pass", "can be applied", "why"),
-        [(row.pass_name, "yes" if row.is_applicable else "no", row.reason) for row in found.passes],
+        _pass_rows(found),
     )
+
+
+def _pass_rows(found: Inspection) -> list[tuple[str, str, str]]:
+    """Passes with the same reason share a row."""
+    names: dict[tuple[bool, str], list[str]] = {}
+    for row in found.passes:
+        names.setdefault((row.is_applicable, row.reason), []).append(row.pass_name)
+    return [
+        (", ".join(rows), "yes" if is_applicable else "no", reason)
+        for (is_applicable, reason), rows in names.items()
+    ]
 
 
 def _facts(found: Inspection) -> list[tuple[str, str]]:
@@ -97,7 +108,18 @@ def _print_layers(found: Inspection, count: int) -> None:
     macs = found.totals.macs.value
     print_table(
         title,
-        ("layer", "kind", "weight", "stored", "computed", "parameters", "bytes", "MACs", "share"),
+        (
+            "layer",
+            "kind",
+            "weight",
+            "shape",
+            "stored",
+            "computed",
+            "parameters",
+            "bytes",
+            "MACs",
+            "share",
+        ),
         [_layer_row(row, macs) for row in rows],
     )
 
@@ -107,6 +129,7 @@ def _layer_row(row: LayerDescription, macs: float | None) -> tuple[str, ...]:
     return (
         row.name,
         row.kind.value,
+        row.weight or "-",
         "×".join(str(size) for size in row.weight_shape) or "-",
         f"{row.dtype}{scales}" or "-",
         row.arithmetic.value,

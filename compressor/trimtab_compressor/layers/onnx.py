@@ -14,15 +14,13 @@ from onnx import numpy_helper
 
 from trimtab_compressor.arrays import AnyArray, FloatArray
 from trimtab_compressor.layers.batches import run_in_batches
-from trimtab_compressor.layers.onnx_graph import OnnxGraph, attributes_of, keep_only, name_nodes
+from trimtab_compressor.layers.onnx_graph import OnnxGraph, attributes_of, keep_only
 from trimtab_compressor.layers.onnx_sites import Site, find_sites, upper_limit
 from trimtab_compressor.layers.pairs import Passage, PassageKind, find_pairs
 from trimtab_compressor.layers.port import Layer, Pair, Samples, Updates
-from trimtab_compressor.passes.onnx_files import preprocess
-from trimtab_compressor.quiet import quiet
+from trimtab_compressor.passes.onnx_files import prepared
 from trimtab_compressor.runtimes.onnxruntime import OnnxRuntimeRunner
 from trimtab_compressor.runtimes.port import Arrays, Kernels, fit_samples
-from trimtab_protocol.errors import ErrorCode, ModelError
 
 
 class OnnxLayers:
@@ -37,8 +35,8 @@ class OnnxLayers:
 
     def __init__(self, path: Path) -> None:
         self._io = OnnxRuntimeRunner(path, Kernels.DEFAULT).io
-        self._model = _prepare(path)
-        name_nodes(self._model)
+        with prepared(path) as ready:
+            self._model = onnx.load(ready)
         graph = OnnxGraph(self._model)
         self._graph = graph
         self._sites = {site.layer.name: site for site in find_sites(graph)}
@@ -90,18 +88,6 @@ class OnnxLayers:
         return model
 
 
-def _prepare(path: Path) -> Any:
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        try:
-            return onnx.load(preprocess(path, Path(folder)))
-        except Exception as error:  # its steps raise whatever their libraries do
-            first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-            raise ModelError(
-                f"{path} cannot be prepared for quantization: {first}",
-                code=ErrorCode.MODEL_UNREADABLE,
-            ) from error
-
-
 def _set_input(model: Any, graph: OnnxGraph, node: Any, index: int, values: AnyArray) -> None:
     """Give a node new constant values; a constant that others read too stays as it is for them."""
     old = node.input[index] if index < len(node.input) else ""
@@ -124,10 +110,16 @@ def _set_bias(
     if site.bias_node is not None:
         _set_input(model, graph, nodes[site.bias_node], site.bias_index, bias)
         return
-    product = f"{site.product}.product"
     node = nodes[site.layer.name]
-    node.output[0] = product
     constant = numpy_helper.from_array(np.asarray(bias, np.float32), f"{site.product}.bias")
+    if site.layer.rank == 2:
+        # The runtime would fuse a product and an addition into this, under another name.
+        node.op_type = "Gemm"
+        node.input.append(constant.name)
+        model.graph.initializer.append(constant)
+        return
+    product = f"{site.product}.product"
+    node.output[0] = product
     adder = onnx.helper.make_node(
         "Add", [product, constant.name], [site.product], name=f"{site.layer.name}.bias"
     )

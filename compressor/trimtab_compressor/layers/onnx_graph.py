@@ -61,15 +61,6 @@ def reads_of(node: Any) -> Iterable[str]:
             yield from (name for inner in graph.node for name in reads_of(inner))
 
 
-def name_nodes(model: Any) -> None:
-    """Give each node without a name of its own the name of its output."""
-    taken: set[str] = set()
-    for node in model.graph.node:
-        if not node.name or node.name in taken:
-            node.name = next(iter(node.output))
-        taken.add(node.name)
-
-
 def keep_only(model: Any, tensors: Iterable[str]) -> None:
     """Make these the outputs of a model, and remove what they do not need."""
     wanted = list(tensors)

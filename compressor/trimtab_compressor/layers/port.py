@@ -18,8 +18,8 @@ from typing import Protocol, TypeAlias
 
 from trimtab_compressor.arrays import AnyArray, FloatArray, IntArray
 
-Samples: TypeAlias = "FloatArray | Mapping[str, AnyArray]"
-"""(n, *sample shape), or one such array per input by name."""
+Samples: TypeAlias = Mapping[str, AnyArray]
+"""By input name, (n, *sample shape)."""
 
 
 class LayerKind(str, Enum):

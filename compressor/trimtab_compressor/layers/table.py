@@ -16,7 +16,16 @@ def _open_onnx(path: Path) -> LayerGraph:
     return OnnxLayers(path)
 
 
-LAYER_GRAPHS: dict[ModelFormat, Callable[[Path], LayerGraph]] = {ModelFormat.ONNX: _open_onnx}
+def _open_tflite(path: Path) -> LayerGraph:
+    from trimtab_compressor.layers.tflite import TfliteLayers  # noqa: PLC0415 - heavy
+
+    return TfliteLayers(path)
+
+
+LAYER_GRAPHS: dict[ModelFormat, Callable[[Path], LayerGraph]] = {
+    ModelFormat.ONNX: _open_onnx,
+    ModelFormat.TFLITE: _open_tflite,
+}
 
 
 def open_layers(path: Path) -> LayerGraph:

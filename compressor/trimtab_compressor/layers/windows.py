@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,7 @@ def pick_windows(
     padded, sizes = _pad(layer, layer.window, activation)
     where = _draw(count, per_sample, first_sample, math.prod(sizes))
     corner = np.unravel_index(where.reshape(-1), sizes)
+    everything: Any = slice(None)  # numpy's types know no mix of slices and arrays
     sample = np.repeat(np.arange(count), where.shape[1])
     taps = []
     for start in _taps(layer):
@@ -69,7 +71,7 @@ def pick_windows(
                 corner, start, layer.window.strides, layer.window.dilations, strict=True
             )
         )
-        taps.append(padded[(sample, slice(None), *point)])  # (rows, in)
+        taps.append(padded[(sample, everything, *point)])  # (rows, in)
     return np.stack(taps, axis=2).reshape(len(sample), layer.groups, -1)
 
 

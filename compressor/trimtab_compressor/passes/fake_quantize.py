@@ -28,8 +28,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm
 
+BatchNorm = _BatchNorm
 WeightLayer: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 WEIGHT_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -47,12 +48,14 @@ class Scheme:
         is_symmetric: Activations: -127 to 127 around zero instead of 0 to 255.
         is_per_channel: Weights: one scale per output channel.
         is_range_reduced: Weights: -64 to 64 instead of -127 to 127.
+        is_weight_unsigned: Weights: 0 to 255 with a zero point instead.
         is_learned: Activation ranges follow the gradient, not what was seen.
     """
 
     is_symmetric: bool = False
     is_per_channel: bool = True
     is_range_reduced: bool = False
+    is_weight_unsigned: bool = False
     is_learned: bool = True
 
     @property
@@ -63,7 +66,14 @@ class Scheme:
     @property
     def weight_bound(self) -> int:
         """Largest integer of a weight."""
+        if self.is_weight_unsigned:
+            return 255
         return 64 if self.is_range_reduced else 127
+
+    @property
+    def weight_steps(self) -> int:
+        """Of a weight's range."""
+        return self.weight_bound if self.is_weight_unsigned else 2 * self.weight_bound
 
 
 class _RoundToRange(torch.autograd.Function):
@@ -106,19 +116,30 @@ def round_to_range(x: Tensor, low: Tensor, high: Tensor, steps: int) -> Tensor:
 
 
 def round_weight(weight: Tensor, scheme: Scheme) -> Tensor:
-    """Fake quantization of a weight, symmetric, by its largest magnitude.
+    """Fake quantization of a weight, by the extremes of what it holds.
 
     Args:
         weight: (out_channels, ...).
-        scheme: Per channel or per tensor, and to how many bits.
+        scheme: Per channel or per tensor, around zero or not, and to how many bits.
     """
     with torch.no_grad():
-        size = weight.abs()
-        largest = size.flatten(1).amax(dim=1) if scheme.is_per_channel else size.amax().expand(1)
-        scale = largest.clamp_min(SMALLEST).div_(scheme.weight_bound)
-        scale = scale.reshape(-1, *[1] * (weight.ndim - 1))  # (out_channels or 1, 1, ...)
-        change = (weight / scale).round_().mul_(scale).sub_(weight)
+        rows = weight.flatten(1) if scheme.is_per_channel else weight.reshape(1, -1)
+        low, high = rows.amin(dim=1).clamp_max(0), rows.amax(dim=1).clamp_min(0)
+        if scheme.is_weight_unsigned:
+            scale = (high - low).clamp_min(SMALLEST) / scheme.weight_bound
+            least = (low / scale).round_()  # that is -zero point
+        else:
+            scale = torch.maximum(-low, high).clamp_min(SMALLEST) / scheme.weight_bound
+            least = torch.full_like(scale, -scheme.weight_bound)
+        most = least + scheme.weight_steps
+        scale, least, most = (_beside_rows(row, weight) for row in (scale, least, most))
+        change = (weight / scale).round_().clamp_(least, most).mul_(scale).sub_(weight)
     return weight + change
+
+
+def _beside_rows(values: Tensor, weight: Tensor) -> Tensor:
+    """(out_channels or 1,) -> (out_channels or 1, 1, ...)"""
+    return values.reshape(-1, *[1] * (weight.ndim - 1))
 
 
 class Phase(Enum):
@@ -242,7 +263,8 @@ class QuantizedLayer(nn.Module):
             weight = round_weight(weight, self.scheme)
         if isinstance(self.layer, nn.Linear):
             return linear(x, weight, bias)
-        return self.layer._conv_forward(x, weight, bias)
+        found: Tensor = self.layer._conv_forward(x, weight, bias)  # it knows all paddings
+        return found
 
     def _beside(self, values: Tensor) -> Tensor:
         """(channels,) -> a shape that multiplies the layer's output."""
@@ -253,7 +275,7 @@ class QuantizedLayer(nn.Module):
 
 def _scale_channels(weight: Tensor, factor: Tensor) -> Tensor:
     """(out_channels, ...) · (out_channels,)."""
-    return weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+    return weight * _beside_rows(factor, weight)
 
 
 def _away_from_zero(factor: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TypeVar
 
 from trimtab_compressor.layers.grid import WeightGrid
@@ -47,6 +46,4 @@ def check_excluded(spec: GridSpec, graph: LayerGraph) -> None:
 
 def limit_samples(samples: Samples, count: int) -> Samples:
     """The first samples, of every input."""
-    if isinstance(samples, Mapping):
-        return {name: rows[:count] for name, rows in samples.items()}
-    return samples[:count]
+    return {name: rows[:count] for name, rows in samples.items()}

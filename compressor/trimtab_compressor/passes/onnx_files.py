@@ -27,9 +27,21 @@ def prepared(source: Path) -> Iterator[Path]:
         ModelError: `model.unreadable`: a quantizer of ONNX Runtime cannot work on the model.
         ConfigError: From the body.
     """
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory() as folder, one_error():
+        yield preprocess(source, Path(folder))
+
+
+@contextmanager
+def one_error() -> Iterator[None]:
+    """Keep the quantizer's chatter away, and make one error of whatever it raises.
+
+    Raises:
+        ModelError: `model.unreadable`: a quantizer of ONNX Runtime cannot work on the model.
+        ConfigError: From the body.
+    """
+    with quiet():
         try:
-            yield preprocess(source, Path(folder))
+            yield
         except (ModelError, ConfigError):
             raise
         except Exception as error:  # ONNX and its quantizers raise whatever their parts do
@@ -45,14 +57,21 @@ def preprocess(source: Path, folder: Path) -> Path:
     import onnx  # noqa: PLC0415 - heavy
     from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415 - heavy
 
-    from trimtab_compressor.layers.onnx_graph import name_nodes  # noqa: PLC0415 - with onnx
-
     target = folder / "prepared.onnx"
     quant_pre_process(_raise_opset(source, folder), target, skip_symbolic_shape=True)
     model = onnx.load(target)
     name_nodes(model)
     onnx.save(model, target)
     return target
+
+
+def name_nodes(model: Any) -> None:
+    """Give each node without a name of its own the name of its first output."""
+    taken: set[str] = set()
+    for node in model.graph.node:
+        if not node.name or node.name in taken:
+            node.name = next(name for name in node.output if name)
+        taken.add(node.name)
 
 
 def check_excluded(path: Path, excluded: Iterable[str]) -> list[str]:

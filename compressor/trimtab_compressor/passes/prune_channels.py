@@ -19,7 +19,6 @@ from torch.nn.modules.conv import _ConvNd
 
 from trimtab_compressor.grids import find_grid
 from trimtab_compressor.heads import output_width
-from trimtab_compressor.passes.prune_counts import compare_counts
 from trimtab_compressor.passes.prune_importance import (
     Importance,
     bn_scales,
@@ -27,7 +26,12 @@ from trimtab_compressor.passes.prune_importance import (
     sparse_loss,
 )
 from trimtab_compressor.passes.prune_plan import ChannelGroup, choose_channels, plan_widths
-from trimtab_compressor.passes.prune_steps import fine_tune, tuning_loss, walk_steps
+from trimtab_compressor.passes.prune_steps import (
+    compare_counts,
+    fine_tune,
+    tuning_loss,
+    walk_steps,
+)
 from trimtab_compressor.passes.stage import Network, NetworkStage
 from trimtab_compressor.passes.train import schedule
 from trimtab_compressor.passes.training_loop import Loss, run_epochs
@@ -72,7 +76,7 @@ def prune_channels(stage: NetworkStage[PruneChannels]) -> Network:
     walked = walk_steps(stage, spec.steps, take_step)
     findings = {
         **walked.findings,
-        **compare_counts(stage.model, walked.module, task.input_shape),
+        **compare_counts(stage.model, walked.module, task),
         "ratio_kept": round(walked.kept / spec.steps * spec.ratio, 4),
         "grid": grid,
         "grid_from": source,

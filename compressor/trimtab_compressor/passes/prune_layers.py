@@ -12,9 +12,14 @@ import copy
 from torch import nn
 
 from trimtab_compressor.agreement import top1_accuracy
+from trimtab_compressor.macs import count_parameters
 from trimtab_compressor.passes.prune_blocks import find_blocks
-from trimtab_compressor.passes.prune_counts import compare_counts, count_parameters
-from trimtab_compressor.passes.prune_steps import fine_tune, tuning_loss, walk_steps
+from trimtab_compressor.passes.prune_steps import (
+    compare_counts,
+    fine_tune,
+    tuning_loss,
+    walk_steps,
+)
 from trimtab_compressor.passes.stage import Network, NetworkStage
 from trimtab_compressor.passes.training_loop import predict
 from trimtab_compressor.specs.pruning import PruneLayers
@@ -57,7 +62,7 @@ def prune_layers(stage: NetworkStage[PruneLayers]) -> Network:
     gone = [name for name in removed_blocks(walked.module) if name not in already]
     findings = {
         **walked.findings,
-        **compare_counts(stage.model, walked.module, task.input_shape),
+        **compare_counts(stage.model, walked.module, task),
         "blocks_found": len(names),
         "removed": ", ".join(gone),
         "missed_by_points": ", ".join(

@@ -19,6 +19,7 @@ from typing import TypeVar
 from torch import nn
 
 from trimtab_compressor.agreement import top1_accuracy
+from trimtab_compressor.macs import count_macs, count_parameters
 from trimtab_compressor.passes.distill import mix_soft
 from trimtab_compressor.passes.stage import Findings, NetworkStage
 from trimtab_compressor.passes.train import label_loss, schedule
@@ -136,3 +137,13 @@ def fine_tune(
     training = task.training
     plan = schedule(training, training.fine_tune_epochs, training.fine_tune_learning_rate)
     run_epochs(model, task.train.inputs, loss, plan, after_step=after_step)
+
+
+def compare_counts(before: nn.Module, after: nn.Module, task: Task) -> Findings:
+    """Parameters and multiply-accumulates before and after."""
+    return {
+        "parameters_before": count_parameters(before),
+        "parameters": count_parameters(after),
+        "macs_before": count_macs(before, task.input_shape),
+        "macs": count_macs(after, task.input_shape),
+    }

@@ -71,6 +71,7 @@ def scheme_of(spec: QuantizeAware) -> Scheme:
         is_symmetric=spec.is_symmetric,
         is_per_channel=spec.is_per_channel,
         is_range_reduced=spec.is_range_reduced,
+        is_weight_unsigned=spec.is_weight_unsigned,
         is_learned=spec.activation_ranges == "learned",
     )
 
@@ -122,8 +123,8 @@ def _collect_ranges(graph: QuantizedGraph, samples: FloatArray) -> tuple[Learned
     for hook in hooks:
         hook.remove()
     return tuple(
-        LearnedRange(name, *(bound.item() for bound in row.bounds()), fingerprint=seen[name])
-        for name, row in used.items()
+        LearnedRange(name, float(low.detach()), float(high.detach()), seen[name])
+        for name, (low, high) in ((name, row.bounds()) for name, row in used.items())
     )
 
 

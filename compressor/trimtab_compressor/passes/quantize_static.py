@@ -59,7 +59,7 @@ def quantize_static_onnx(stage: FileStage[QuantizeStatic]) -> Findings:
         )
         learned = find_onnx_ranges(source, stage)
         ranges |= {name: (row.low, row.high) for name, row in learned.items()}
-        _write_qdq(source, draft, spec, excluded, ranges)
+        write_qdq(source, draft, spec, excluded, ranges)
         if spec.excluded_type == "float16":
             store_float16(draft, draft, only=excluded)
         findings = report_change(count_weights(source), count_weights(draft))
@@ -97,14 +97,22 @@ def quantize_static_tflite(stage: FileStage[QuantizeStatic]) -> Findings:
     return {**findings, **note_ranges(stage, learned)}
 
 
-def _write_qdq(
+def write_qdq(
     source: Path,
     target: Path,
     spec: QuantizeStatic,
     excluded: list[str],
     ranges: dict[str, Range],
 ) -> None:
-    """Insert quantizers where ONNX Runtime has integer kernels."""
+    """Insert quantizers where ONNX Runtime has integer kernels.
+
+    Args:
+        source: Prepared model.
+        target: Written.
+        spec: Its `excluded` is not looked at.
+        excluded: Nodes that stay in float.
+        ranges: By activation.
+    """
     from onnxruntime.quantization import (  # noqa: PLC0415 - heavy
         CalibrationMethod,
         QuantFormat,

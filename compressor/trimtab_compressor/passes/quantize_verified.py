@@ -98,7 +98,7 @@ def _open_bench(stage: FileStage[QuantizeVerified], cache: Cache) -> FileBench:
 
     for step in first.steps():
         do(step)
-    return FileBench(line, first, cache, do)
+    return FileBench(line, evidence, first, cache=cache, do=do)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -121,7 +121,6 @@ def _watch(
 def _look(
     layer: Layer, activation: FloatArray, samples: Samples, spec: RoundWeights, first: int
 ) -> _Seen:
-    count = len(samples) if isinstance(samples, np.ndarray) else len(next(iter(samples.values())))
-    per_sample = math.ceil(spec.rows / count)
+    per_sample = math.ceil(spec.rows / len(next(iter(samples.values()))))
     windows = pick_windows(layer, activation, per_sample, first)
     return _Seen(windows, mean_window(layer, activation))

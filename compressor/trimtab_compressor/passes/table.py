@@ -65,8 +65,11 @@ NETWORK_PASSES: dict[str, NetworkPass] = {
 
 FILE_PASSES: dict[tuple[str, ModelFormat], FilePass] = {
     (Equalize.pass_name, ModelFormat.ONNX): equalize,
+    (Equalize.pass_name, ModelFormat.TFLITE): equalize,
     (CorrectBias.pass_name, ModelFormat.ONNX): correct_bias,
+    (CorrectBias.pass_name, ModelFormat.TFLITE): correct_bias,
     (RoundWeights.pass_name, ModelFormat.ONNX): round_weights,
+    (RoundWeights.pass_name, ModelFormat.TFLITE): round_weights,
     (QuantizeDynamic.pass_name, ModelFormat.ONNX): quantize_dynamic_onnx,
     (QuantizeDynamic.pass_name, ModelFormat.TFLITE): quantize_dynamic_tflite,
     (QuantizeStatic.pass_name, ModelFormat.ONNX): quantize_static_onnx,

@@ -27,11 +27,11 @@ _ALGORITHMS = algorithm_manager.AlgorithmName
 ALL = ".*"
 
 
-def static_rules(spec: QuantizeStatic) -> Rules:
-    """Integer weights and activations; inputs and outputs of the model stay float."""
+def static_rules(spec: QuantizeStatic, scope: str = ALL) -> Rules:
+    """Integer weights and activations in a scope; inputs and outputs of the model stay float."""
     rules = recipe_manager.RecipeManager()
     rules.add_static_config(
-        ALL,
+        scope,
         _OPERATORS.ALL_SUPPORTED,
         activation_num_bits=spec.activation_bits,
         weight_num_bits=8,

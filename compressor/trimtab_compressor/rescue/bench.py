@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trimtab_compressor.arrays import digest_key
 from trimtab_compressor.cache import Cache
+from trimtab_compressor.evidence import Evidence
 from trimtab_compressor.file_line import FileLine
 from trimtab_compressor.judgement import FileJudgement
 from trimtab_compressor.plan import Point, Step
@@ -14,12 +17,19 @@ from trimtab_compressor.recipe_book import BASE_PASSES
 from trimtab_compressor.rescue.decide import Measured
 from trimtab_compressor.rescue.rungs import Setting
 from trimtab_compressor.results import path_of, read_note
+from trimtab_compressor.runtimes.port import Kernels, fit_samples
+from trimtab_compressor.runtimes.table import open_model
+from trimtab_compressor.sensitivity import measure_sensitivity
 from trimtab_compressor.specs.base import FileSpec, NetworkSpec
-from trimtab_protocol.errors import ConfigError, ModelError
+from trimtab_protocol.errors import ConfigError
 from trimtab_protocol.manifest import ModelFormat
 
 if TYPE_CHECKING:
     from trimtab_compressor.build import Builder
+
+
+RANKING_SAMPLES = 512
+"""Test samples that layers are ranked with, at most: every layer runs them once."""
 
 
 class FileBench:
@@ -27,6 +37,7 @@ class FileBench:
 
     Args:
         line: Plans the passes.
+        evidence: The line's.
         first: The float file; it and what it is compared with are in the cache already.
         cache: Where results are.
         do: Makes a step's result, if it is not there.
@@ -36,12 +47,15 @@ class FileBench:
     def __init__(
         self,
         line: FileLine,
+        evidence: Evidence,
         first: Point,
+        *,
         cache: Cache,
         do: Callable[[Step], None],
         networks: tuple[Point, ...] = (),
     ) -> None:
         self._line = line
+        self._evidence = evidence
         self._first = first
         self._cache = cache
         self._do = do
@@ -87,17 +101,21 @@ class FileBench:
         )
 
     def rank(self, setting: Setting) -> tuple[str, ...]:
-        """By leaving each layer in float alone: how near that brings the outputs to the float model's.
+        """See climb.Bench; by quantizing each layer alone, as `sensitivity` does."""
+        source = self._line.points(self._first, setting.file_passes()[:-1])[-1].result
 
-        Accuracy moves by whole samples and would leave most layers equal, so the cosine decides.
-        """
-        from trimtab_compressor.layers.table import open_layers  # noqa: PLC0415 - heavy
+        def make(path: Path) -> None:
+            path.write_text(json.dumps(self._measure_ranking(source, setting)))
 
-        names = [row.name for row in open_layers(path_of(self._cache, self._first.result)).layers]
-        if len(names) < 2:
-            raise ModelError(f"the model has {len(names)} layers with weights, none to choose from")
-        gains = {name: self._gain(setting, name) for name in names}
-        return tuple(sorted(names, key=lambda name: -gains[name]))
+        parts = {
+            "ranking": source.key,
+            "spec": setting.static.parameters(),
+            "data": self._evidence.sha256.get("calibration"),
+            "test": self._evidence.test_digests(),
+        }
+        step = Step("rank the layers by sensitivity", digest_key(parts), ".ranking.json", make)
+        self._do(step)
+        return tuple(json.loads(path_of(self._cache, step).read_text()))
 
     def result(self, setting: Setting) -> Step:
         """The file that a setting gave."""
@@ -108,12 +126,18 @@ class FileBench:
         text = path_of(self._cache, point.judgement).read_text()
         return FileJudgement.model_validate_json(text)
 
-    def _gain(self, setting: Setting, name: str) -> float:
-        try:
-            alone = replace(setting, static=replace(setting.static, excluded=(name,)))
-            return self.measure(alone).cosine
-        except ModelError:  # such as a model of which this is the only layer that can be quantized
-            return -1.0
+    def _measure_ranking(self, source: Step, setting: Setting) -> tuple[str, ...]:
+        path, evidence = path_of(self._cache, source), self._evidence
+        io = open_model(path, Kernels.EXACT).io
+        assert evidence.calibration is not None
+        test = fit_samples(io, evidence.inputs, what="test samples")
+        return measure_sensitivity(
+            path,
+            setting.static,
+            fit_samples(io, evidence.calibration, what="calibration samples"),
+            {name: rows[:RANKING_SAMPLES] for name, rows in test.items()},
+            labels=None if evidence.labels is None else evidence.labels[:RANKING_SAMPLES],
+        ).names()
 
     def _pay(self, point: Point) -> float:
         """Seconds of a pass, the first time that its result is used."""
@@ -175,4 +199,11 @@ def start_bench(
     for point in (*start.networks, start.first):
         for step in point.steps():
             builder.do(step)
-    return FileBench(start.line, start.first, builder.cache, builder.do, start.networks)
+    return FileBench(
+        start.line,
+        builder.evidence,
+        start.first,
+        cache=builder.cache,
+        do=builder.do,
+        networks=start.networks,
+    )

@@ -88,8 +88,9 @@ class LitertRunner:
 
 
 def _spec(row: dict[str, Any]) -> TensorSpec:
+    """A free first axis is given as it stands: an interpreter runs the batch that it was made for."""
     name = row["name"]
     signature = row.get("shape_signature", row["shape"])
-    shape = tuple(int(size) if size > 0 else None for size in signature)
+    shape = tuple(int(size) if size > 0 else None for size in (*row["shape"][:1], *signature[1:]))
     dtype = re.sub("_$", "", np.dtype(row["dtype"]).name)
     return TensorSpec(name=name, dtype=read_dtype(dtype, tensor=name), shape=shape)

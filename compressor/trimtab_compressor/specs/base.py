@@ -27,6 +27,8 @@ class Need(str, Enum):
     NETWORK = "network"  # a PyTorch network, which a task has and a model file has not
     TRAINING_INPUTS = "training inputs"
     TRAINING_LABELS = "training labels"
+    WIDTHS = "networks of other widths"  # build_model as a function of the width
+    STUDENT = "a student network"
     CALIBRATION = "calibration samples"
     VALIDATION = "validation samples"  # held out; FileStage.validation is given to who needs it
     TEST_LABELS = "labels of the test samples"
@@ -53,6 +55,10 @@ class Spec:
             name: ", ".join(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
         }
+
+    def all_needs(self) -> frozenset[Need]:
+        """What the pass cannot do without when it is told this; `needs`, unless a parameter adds to it."""
+        return self.needs
 
     def files(self) -> tuple[str, ...]:
         """Files that the pass reads; what is in them is part of the cache key."""

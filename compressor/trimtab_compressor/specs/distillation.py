@@ -40,6 +40,12 @@ class Lesson(NetworkSpec):
             "it must be above 0",
         )
 
+    def all_needs(self) -> frozenset[Need]:
+        """Another width, or the task's student, if it is asked for."""
+        widths = {self.width, self.teacher_width} - {None, 1.0}
+        more = {Need.WIDTHS} if widths else set()
+        return self.needs | more | ({Need.STUDENT} if self.is_task_student else set())
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerLesson(Lesson):

@@ -24,6 +24,7 @@ class QuantizeAware(NetworkSpec):
         is_symmetric: Activations around zero; else with a zero point of their own.
         is_per_channel: One weight scale per output channel.
         is_range_reduced: Weights keep to 7 bits.
+        is_weight_unsigned: Weights have a zero point of their own.
         activation_ranges: "learned" by gradient (LSQ, Esser et al., 2020), or a "moving_average" of
             what was seen (Jacob et al., 2018).
         freeze_from: Share of the training after which BatchNorm statistics and moving averages stay;
@@ -42,6 +43,7 @@ class QuantizeAware(NetworkSpec):
     is_symmetric: bool = False
     is_per_channel: bool = True
     is_range_reduced: bool = False
+    is_weight_unsigned: bool = False
     activation_ranges: ActivationRanges = "learned"
     freeze_from: float = 0.7
     teacher: Teacher = "none"
@@ -53,6 +55,11 @@ class QuantizeAware(NetworkSpec):
         """Refuse what cannot train."""
         self.check(self.epochs >= 1, "epochs", "give at least 1")
         self.check(self.learning_rate_factor > 0, "learning_rate_factor", "it must be above 0")
+        self.check(
+            not (self.is_weight_unsigned and (self.is_symmetric or self.is_range_reduced)),
+            "is_weight_unsigned",
+            "leave out is_symmetric and is_range_reduced: unsigned weights go with neither",
+        )
         self.check(0 <= self.freeze_from <= 1, "freeze_from", "it must lie between 0 and 1")
         self.check(self.temperature > 0, "temperature", "it must be above 0")
         self.check(self.teacher_weight >= 0, "teacher_weight", "it cannot be negative")

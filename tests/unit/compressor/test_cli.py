@@ -23,6 +23,7 @@ from trimtab_compressor.run_report import RunReport
 from trimtab_protocol.api import Artifact
 from trimtab_protocol.budget import Metric
 from trimtab_protocol.reading import known
+from trimtab_protocol.signing import read_manifest
 
 TASK = """
 import numpy as np
@@ -265,6 +266,20 @@ def test_a_fit_writes_its_report_and_the_chosen_model(
     captured = capsys.readouterr()
     assert "chosen: dynamic_w8 (onnx) bars@2" in captured.out
     assert "measure bars@1 on pi4" in captured.err
+
+
+def test_a_model_file_is_fitted_with_samples_instead_of_a_task(
+    model: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(80, 64)).astype("f4"))
+    plane = Plane({"fp32": known(9.0), "dynamic_w8": known(1.0)})
+    more = ["--data", str(tmp_path / "rows.npy"), "--json", str(tmp_path / "fit.json")]
+    assert fit_on(plane, model, key, monkeypatch, *more) == 0
+    report = FitReport.model_validate_json((tmp_path / "fit.json").read_text())
+    assert (report.task, report.chosen and report.chosen.recipe) == ("dense", "dynamic_w8")
+    lineage = read_manifest(plane.artifacts[0].signed).lineage
+    assert lineage.seed is None
+    assert set(lineage.data_sha256) == {"test", "calibration"}
 
 
 def test_a_budget_that_nothing_keeps_ends_with_2_and_still_writes_the_report(

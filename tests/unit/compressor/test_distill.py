@@ -13,6 +13,7 @@ from torch import nn
 from support.compressor_rig import CLASSES, a_task, build_tiny, trained_tiny
 from support.networks import Misguided, accuracy, make_stage, misguided_share, same_weights
 from trimtab_compressor.checkpoint import load_checkpoint, save_checkpoint
+from trimtab_compressor.macs import count_parameters
 from trimtab_compressor.network import new_network
 from trimtab_compressor.passes.distill import (
     DecoupledLoss,
@@ -22,7 +23,6 @@ from trimtab_compressor.passes.distill import (
     mix_soft,
 )
 from trimtab_compressor.passes.distill_teachers import answer_as_one, check_answers
-from trimtab_compressor.passes.prune_counts import count_parameters
 from trimtab_compressor.passes.train import label_loss, schedule
 from trimtab_compressor.passes.training_loop import predict, run_epochs
 from trimtab_compressor.specs.distillation import (

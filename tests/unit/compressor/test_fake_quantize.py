@@ -53,7 +53,8 @@ def test_the_gradient_passes_inside_the_range_only() -> None:
 def test_what_is_cut_off_moves_its_bound() -> None:
     low, high = scalar(-1.0), scalar(2.0)
     weights = torch.tensor([3.0, 5.0])
-    (round_to_range(torch.tensor([-9.0, 9.0]), low, high, 255) * weights).sum().backward()
+    loss = (round_to_range(torch.tensor([-9.0, 9.0]), low, high, 255) * weights).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert low.grad is not None
     assert high.grad is not None
     assert (float(low.grad), float(high.grad)) == (3.0, 5.0)
@@ -80,7 +81,16 @@ def test_weights_have_the_largest_magnitude_of_their_channel_as_bound() -> None:
     together = round_weight(weight, Scheme(is_per_channel=False))
     assert float(together[0, 0]) == pytest.approx(100 / 127)
     seven_bits = round_weight(torch.linspace(-1, 1, 999)[None], Scheme(is_range_reduced=True))
-    assert len(seven_bits.unique()) == 129
+    assert len(np.unique(seven_bits.numpy())) == 129
+
+
+def test_unsigned_weights_use_all_integers_between_their_extremes() -> None:
+    weight = torch.linspace(-0.5, 2.05, 9999)[None]
+    found = round_weight(weight, Scheme(is_weight_unsigned=True))
+    assert len(np.unique(found.numpy())) == 256
+    assert float(found.min()) == pytest.approx(-0.5)
+    assert float(found.max()) == pytest.approx(2.05)
+    assert 0.0 in found
 
 
 def test_weights_get_the_gradient_as_if_they_were_not_rounded() -> None:

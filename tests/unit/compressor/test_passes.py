@@ -14,10 +14,10 @@ from torch import nn
 from support.compressor_rig import CLASSES, a_task, build_tiny, trained_tiny
 from trimtab_compressor.agreement import top1_accuracy
 from trimtab_compressor.checkpoint import load_checkpoint, save_checkpoint
+from trimtab_compressor.macs import count_parameters
 from trimtab_compressor.network import new_network
 from trimtab_compressor.passes.distill import distill
 from trimtab_compressor.passes.prune_channels import prune_channels
-from trimtab_compressor.passes.prune_counts import count_parameters
 from trimtab_compressor.passes.stage import NetworkSpecT, NetworkStage
 from trimtab_compressor.passes.table import FILE_PASSES, NETWORK_PASSES
 from trimtab_compressor.passes.training_loop import Schedule, predict, run_epochs

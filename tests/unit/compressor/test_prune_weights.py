@@ -17,10 +17,12 @@ from trimtab_compressor.checkpoint import load_checkpoint, save_checkpoint
 from trimtab_compressor.passes.distill import distill
 from trimtab_compressor.passes.prune_channels import prune_channels
 from trimtab_compressor.passes.prune_weights import NOTE, prune_weights
+from trimtab_compressor.passes.quantize_aware import quantize_aware
 from trimtab_compressor.passes.stage import Network
 from trimtab_compressor.passes.training_loop import predict
 from trimtab_compressor.specs.distillation import Distill
 from trimtab_compressor.specs.pruning import PruneChannels, PruneWeights
+from trimtab_compressor.specs.quantize_aware import QuantizeAware
 from trimtab_compressor.structure import masked_layers
 from trimtab_compressor.task import Task, Training
 from trimtab_protocol.errors import ConfigError, ModelError
@@ -58,7 +60,7 @@ def accuracy(model: nn.Module, task: Task) -> float:
 def test_the_ratio_is_reached_exactly_and_the_network_still_answers(
     schedule: str, scope: str, task: Task, base: nn.Module
 ) -> None:
-    made = prune(task, base, ratio=0.8, schedule=schedule, scope=scope)
+    made = prune(task, base, ratio=0.8, schedule=schedule, scope=scope, min_layer_weights=0)
     assert zero_share(made.module, HIDDEN) == pytest.approx(0.8, abs=1e-3)
     assert accuracy(made.module, task) >= 0.95
     assert zero_share(made.module, "0") == zero_share(made.module, "6") == 0, "first and last"
@@ -122,6 +124,12 @@ def test_later_training_and_a_checkpoint_keep_the_zeros(
     assert isinstance(after, torch.Tensor)
     assert torch.equal(before == 0, after == 0)
     assert not torch.equal(before, after), "what is left was trained"
+
+
+def test_quantization_aware_training_keeps_the_zeros(task: Task, base: nn.Module) -> None:
+    pruned = prune(task, base, ratio=0.8, is_fine_tuned=False).module
+    trained = quantize_aware(stage_of(QuantizeAware(epochs=1), task, pruned)).module
+    assert zero_share(trained, HIDDEN) == pytest.approx(0.8, abs=1e-3)
 
 
 def test_channels_can_go_after_weights(task: Task, base: nn.Module) -> None:

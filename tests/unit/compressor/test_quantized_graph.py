@@ -43,7 +43,7 @@ def test_a_value_that_others_need_too_is_rounded_before_its_relu() -> None:
             self.conv = nn.Conv2d(1, 2, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            found = self.conv(x)
+            found: Tensor = self.conv(x)
             return torch.relu(found) + found
 
     assert places(Forked()) == ["x", "conv", "relu", "add"]

@@ -32,6 +32,7 @@ ratio = 0.4
 
 [[passes]]
 pass = "quantize_static"
+is_range_reduced = false
 [passes.onnx]
 is_range_reduced = true
 """

@@ -1,0 +1,1 @@
+"""The model card: what `run` made, as one page that needs no network."""
