@@ -142,8 +142,8 @@ def test_nothing_is_scaled_whose_activation_is_an_output_of_the_model_too(tmp_pa
 def test_a_constant_that_two_layers_share_stays_as_it_is_for_the_other(tmp_path: Path) -> None:
     source = write_block_onnx(tmp_path / "net.onnx")
     model = onnx.load(source)
-    project = next(node for node in model.graph.node if node.name == "project")
-    project.input[2] = "stem.b"
+    depth = next(node for node in model.graph.node if node.name == "depth")
+    depth.input[2] = "expand.b"
     onnx.save(model, source)
     apply(Equalize(), source, tmp_path / "equal.onnx")
     before, after = outputs_of(source), outputs_of(tmp_path / "equal.onnx")
