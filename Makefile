@@ -98,7 +98,7 @@ $(VENV)/.test-ready: $(VENV)/.demo-ready
 # The versions that are tested together, from a fresh environment.
 constraints:
 	$(PYTHON) -m venv .venv-constraints
-	.venv-constraints/bin/pip install -q -e '.[onnx,tflite,compressor,deploy,dev]'
+	.venv-constraints/bin/pip install -q -e '.[onnx,tflite,compressor,dask,keras,deploy,dev]'
 	{ echo '# Versions that were tested together; `make` installs with them. Made by `make constraints`.'; \
 	  .venv-constraints/bin/pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.txt
 	rm -rf .venv-constraints

@@ -286,7 +286,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sections.append(compare(task_name, chosen.tools.split(",")))
         print(sections[-1], flush=True)
     heading = (
-        f"Measured on {read_host_cpu()}, one thread, Python {platform.python_version()}. Allowed drop "
+        f"Measured on {read_host_cpu()}, one thread, Python {platform.python_version()}, "
+        f"load {os.getloadavg()[1]:.0f} on {os.cpu_count()} cores. Allowed drop "
         f"{MAX_DROP:.1%}, controlled on {CONTROL_SAMPLES} training samples."
     )
     if not chosen.dry_run:

@@ -1,6 +1,6 @@
 """Is a student that is taught better than one that learns alone? Same students, same seeds, same epochs.
 
-    python bench/distillation.py examples/mnist/task.py --width 0.1 --train 5000 --seeds 3
+    python bench/distillation.py examples/mnist/task.py --width 0.1 --train 5000 --seeds 0 1 2
 
 For each seed a base is trained, then every lesson teaches a student that begins alike. The table has
 the mean accuracy on the whole test set with its standard deviation over the seeds, and the mean of
@@ -86,13 +86,13 @@ def main() -> None:
     parser.add_argument("--width", type=float, required=True, help="of the student")
     parser.add_argument("--train", type=int, help="so many training samples, the first ones")
     parser.add_argument("--epochs", type=int, help="of the base and of the lessons")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--skip", nargs="*", default=[], help="names of lessons")
     options = parser.parse_args()
     task = load_task(options.task)
     train = Samples(task.train.inputs[: options.train], task.train.labels[: options.train])
     found: dict[str, list[float]] = {}
-    for seed in range(options.seeds):
+    for seed in options.seeds:
         training = replace(task.training, seed=seed)
         if options.epochs:
             training = replace(training, epochs=options.epochs, distill_epochs=options.epochs)

@@ -7,6 +7,8 @@ keeps the budget; 130 interrupted; 1 the rest. An error is one line on stderr, `
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -45,6 +47,7 @@ COMMANDS = {
 }
 
 EXIT_INPUT, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
+EXIT_PIPE = 128 + signal.SIGPIPE
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -66,6 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()  # so that a closed pipe is noticed here, not while Python ends
+    except BrokenPipeError:
+        # The reader, such as `head`, has enough; what is left goes nowhere, quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
     except TrimtabError as error:
         print(f"error: [{error.code.value}] {error.message}", file=sys.stderr)
         return EXIT_INPUT if is_input_error(error) else EXIT_FAILED

@@ -28,6 +28,7 @@ from trimtab_compressor.specs.quantization import (
     QuantizeDynamic,
     QuantizeFloat16,
     QuantizeStatic,
+    QuantizeVerified,
     QuantizeWeights,
 )
 from trimtab_protocol.manifest import ModelFormat
@@ -47,6 +48,7 @@ TECHNIQUES: dict[str, Callable[[Spec], Technique]] = {
         Technique.DYNAMIC_CONV if getattr(spec, "has_convolutions", False) else Technique.DYNAMIC
     ),
     QuantizeStatic.pass_name: _static_technique,
+    QuantizeVerified.pass_name: _static_technique,
     QuantizeWeights.pass_name: lambda _: Technique.WEIGHT_ONLY,
     QuantizeFloat16.pass_name: lambda _: Technique.FLOAT16,
 }

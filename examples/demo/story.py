@@ -27,7 +27,7 @@ from trimtab_protocol.messages import Presence
 from trimtab_protocol.rollout import Rollout
 from trimtab_protocol.signing import read_manifest
 
-TASK = Path(__file__).resolve().parents[1] / "mnist" / "task.py"
+TASK = Path(__file__).resolve().parent / "digits.py"
 NAME = "mnist-cnn"
 CLASSES = {"one-thread": 1, "two-threads": 2}
 P90_SHARE = 0.8

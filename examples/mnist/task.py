@@ -36,5 +36,5 @@ TASK = Task(
     train=MNIST.train,
     test=MNIST.test,
     calibration=MNIST.train.inputs[:300],
-    training=Training(epochs=3, batch=128, learning_rate=8e-3, seed=0),
+    training=Training(epochs=5, distill_epochs=10, batch=128, learning_rate=4e-3, seed=0),
 )

@@ -80,7 +80,7 @@ def _count_reached(pass_name: str, found: Inspection) -> str:
     rows = quantizable_layers(found)
     if found.format is ModelFormat.ONNX and pass_name in DENSE_ONLY_ONNX:
         count = sum(row.kind is LayerKind.DENSE for row in rows)
-        return f"{count} of {len(rows)} layers with float weights are dense, the others stay"
+        return f"{len(rows)} layers have float weights, {count} of them dense; the others stay"
     return f"{len(rows)} layers have float weights"
 
 
@@ -129,5 +129,6 @@ OBSTACLES: dict[str, tuple[Obstacle, ...]] = {
     "quantize_static": _FLOAT_WEIGHTS,
     "quantize_weights": (*_FLOAT_WEIGHTS, _has_no_dense_layers),
     "quantize_float16": _FLOAT_WEIGHTS,
+    "quantize_verified": _FLOAT_WEIGHTS,
 }
 """By pass name, in the order in which they are looked for."""

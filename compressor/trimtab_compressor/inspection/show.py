@@ -31,8 +31,19 @@ def print_inspection(found: Inspection, *, layers: int) -> None:
     print_table(
         "Passes",
         ("pass", "can be applied", "why"),
-        [(row.pass_name, "yes" if row.is_applicable else "no", row.reason) for row in found.passes],
+        _pass_rows(found),
     )
+
+
+def _pass_rows(found: Inspection) -> list[tuple[str, str, str]]:
+    """Passes with the same reason share a row."""
+    names: dict[tuple[bool, str], list[str]] = {}
+    for row in found.passes:
+        names.setdefault((row.is_applicable, row.reason), []).append(row.pass_name)
+    return [
+        (", ".join(rows), "yes" if is_applicable else "no", reason)
+        for (is_applicable, reason), rows in names.items()
+    ]
 
 
 def _facts(found: Inspection) -> list[tuple[str, str]]:

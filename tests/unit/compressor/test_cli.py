@@ -323,3 +323,13 @@ def test_wrong_arguments_end_with_2_before_anything_is_measured(
     assert fit_on(plane, task_file, key, monkeypatch, *more) == 2
     assert said in capsys.readouterr().err.strip().splitlines()[-1]
     assert plane.trials == []
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    code = (
+        "from trimtab_compressor.commands import recipes; from trimtab_compressor.cli import main; "
+        "recipes.run = lambda _: print('row\\n' * 100_000); main(['recipes'])"
+    )
+    command = f"'{sys.executable}' -c \"{code}\" | true"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False)
+    assert done.stderr == b""

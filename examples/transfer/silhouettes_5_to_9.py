@@ -1,4 +1,4 @@
-"""A farther target: silhouettes of five animals, with ten labels of each."""
+"""Another target: silhouettes of five animals, with ten labels of each."""
 
 from draw import choose_classes, choose_few
 from small_cnn import build_small_cnn
