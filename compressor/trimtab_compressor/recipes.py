@@ -64,9 +64,9 @@ SHIPPED = RecipeBook(
         ),
         Recipe(
             name="static_w8a8_sym",
-            summary="int8, activations around zero; for ARM, slow on x86",
+            summary="int8, activations around zero (weights kept to 7 bits of range); for ARM, slow on x86",
             network_passes=BASE_PASSES,
-            file_passes={ONNX: (QuantizeStatic(is_symmetric=True),)},
+            file_passes={ONNX: (QuantizeStatic(is_symmetric=True, is_range_reduced=True),)},
         ),
         Recipe(
             name="distill50",
