@@ -76,18 +76,7 @@ def run_epochs(
     batch = min(schedule.batch, len(rows))
     steps = len(rows) // batch
     chosen = groups or [ParameterGroup(list(model.parameters()))]
-    optimizer = torch.optim.AdamW(
-        [{"params": row.parameters} for row in chosen],
-        lr=schedule.peak_learning_rate,
-        weight_decay=schedule.weight_decay,
-        fused=True,
-    )
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        [schedule.peak_learning_rate * row.rate_ratio for row in chosen],
-        total_steps=steps * schedule.epochs + 1,
-        pct_start=0.25,
-    )
+    optimizer, cycle = _one_cycle(chosen, schedule, steps * schedule.epochs)
     model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     held = HeldZeros(model)
     for epoch in range(schedule.epochs):
@@ -111,6 +100,24 @@ def run_epochs(
                 code=ErrorCode.MODEL_GOLDEN,
             )
     model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+
+
+def _one_cycle(
+    groups: Sequence[ParameterGroup], schedule: Schedule, steps: int
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
+    optimizer = torch.optim.AdamW(
+        [{"params": row.parameters} for row in groups],
+        lr=schedule.peak_learning_rate,
+        weight_decay=schedule.weight_decay,
+        fused=True,
+    )
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        [schedule.peak_learning_rate * row.rate_ratio for row in groups],
+        total_steps=steps + 1,
+        pct_start=0.25,
+    )
+    return optimizer, cycle
 
 
 def predict(model: nn.Module, inputs: FloatArray) -> Tensor:
