@@ -19,12 +19,12 @@ from trimtab_compressor.agreement import check_agreement
 from trimtab_compressor.arrays import digest_file
 from trimtab_compressor.cache import Cache
 from trimtab_compressor.evidence import Evidence
-from trimtab_compressor.file_line import FileLine
+from trimtab_compressor.file_line import FILE_TOOLS, FileLine
 from trimtab_compressor.given_file import GivenFile
 from trimtab_compressor.judgement import FileJudgement, NetworkJudgement
 from trimtab_compressor.model_file import ModelFile, ModelFiles
 from trimtab_compressor.needs import check_needs, network_passes_of
-from trimtab_compressor.network_line import NetworkLine
+from trimtab_compressor.network_line import NETWORK_TOOLS, NetworkLine
 from trimtab_compressor.plan import Plan, Point, Step
 from trimtab_compressor.recipe import Choice
 from trimtab_compressor.recipe_book import BASE_RECIPE, RecipeBook
@@ -37,14 +37,8 @@ from trimtab_compressor.threads import thread_count
 from trimtab_protocol.manifest import ModelFormat, PassRecord, Quality, Scalar
 
 TOOLS: dict[ModelFormat, tuple[str, ...]] = {
-    ModelFormat.ONNX: ("torch", "torch-pruning", "onnx", "onnxruntime"),
-    ModelFormat.TFLITE: (
-        "torch",
-        "torch-pruning",
-        "litert-torch",
-        "ai-edge-quantizer",
-        "ai-edge-litert",
-    ),
+    ModelFormat.ONNX: (*NETWORK_TOOLS, *FILE_TOOLS[ModelFormat.ONNX]),
+    ModelFormat.TFLITE: (*NETWORK_TOOLS, "litert-torch", *FILE_TOOLS[ModelFormat.TFLITE]),
 }
 
 

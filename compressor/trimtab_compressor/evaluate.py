@@ -14,45 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trimtab_compressor.agreement import (
-    TOP1_ACCURACY,
-    check_agreement,
     compare_outputs,
     score,
-    top1_accuracy,
 )
 from trimtab_compressor.arrays import AnyArray, IntArray
 from trimtab_compressor.judgement import FileJudgement
 from trimtab_compressor.passes.stage import Validation
 from trimtab_compressor.runtimes.port import Arrays, Kernels, fit_samples, run_all
 from trimtab_compressor.runtimes.table import open_model
-from trimtab_compressor.task import Samples
 from trimtab_protocol.manifest import Quality
 
 CPU_FILE = Path("/proc/cpuinfo")
-
-
-def evaluate(path: Path, samples: Samples, *, reference: AnyArray, is_quantized: bool) -> Quality:
-    """Judge one file; `base` is left open.
-
-    Args:
-        path: .onnx or .tflite.
-        samples: The whole test set.
-        reference: Outputs of the float network for the first samples, (m, classes) with m <= n.
-        is_quantized: Whether some loss is expected.
-
-    Raises:
-        ModelError: The file does not load, does not run, or does not compute its network.
-    """
-    exact = run_file(path, samples.inputs, Kernels.EXACT)[0]
-    check_agreement(compare_outputs(exact[: len(reference)], reference), is_quantized=is_quantized)
-    on_host = run_file(path, samples.inputs, Kernels.DEFAULT)[0]
-    return Quality(
-        metric=TOP1_ACCURACY,
-        samples=len(samples.labels),
-        exact=top1_accuracy(exact, samples.labels),
-        on_host=top1_accuracy(on_host, samples.labels),
-        host_cpu=read_host_cpu(),
-    )
 
 
 def judge_file(

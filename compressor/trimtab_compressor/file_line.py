@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 from trimtab_compressor.arrays import digest_key
@@ -20,6 +21,12 @@ from trimtab_compressor.runtimes.table import open_model
 from trimtab_compressor.specs.base import FileSpec, Need
 from trimtab_protocol.errors import ConfigError
 from trimtab_protocol.manifest import ModelFormat
+
+FILE_TOOLS: dict[ModelFormat, tuple[str, ...]] = {
+    ModelFormat.ONNX: ("onnx", "onnxruntime"),
+    ModelFormat.TFLITE: ("ai-edge-quantizer", "ai-edge-litert"),
+}
+"""Packages that change files and run them: another version of one may give another result."""
 
 
 class FileLine:
@@ -73,6 +80,7 @@ class FileLine:
                 "file": file.key,
                 "reference": self._reference.key,
                 "cpu": read_host_cpu(),
+                "tools": self._tools(),
                 "data": self._evidence.test_digests(),
             }
         )
@@ -112,8 +120,12 @@ class FileLine:
             "source": source.key,
             "pass": [spec.pass_name, spec.revision],
             "parameters": spec.parameters(),
+            "tools": self._tools(),
             "calibration": self._evidence.sha256.get("calibration"),
         }
         if Need.VALIDATION in spec.all_needs():
             parts["validation"] = [self._reference.key, *self._evidence.test_digests()]
         return digest_key(parts)
+
+    def _tools(self) -> dict[str, str]:
+        return {name: version(name) for name in FILE_TOOLS[self._format]}

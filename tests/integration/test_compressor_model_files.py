@@ -17,6 +17,7 @@ from support.model_files import (
     write_unknown_operator_onnx,
 )
 from support.tiny_tflite import make_tflite
+from trimtab_compressor import file_line
 from trimtab_compressor.cli import main
 from trimtab_compressor.evaluate import run_file
 from trimtab_compressor.given_file import opset_of
@@ -254,3 +255,22 @@ def test_what_is_finished_is_written_when_somebody_interrupts(
     assert not report.is_complete
     assert (tmp_path / "out" / "dynamic_w8.onnx").is_file()
     assert json.loads((tmp_path / "out" / "results.json").read_text())["is_complete"] is False
+
+
+def test_what_another_version_of_a_quantizer_made_is_not_taken_from_the_cache(
+    tmp_path: Path,
+    samples: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = write_two_headed_onnx(tmp_path / "two.onnx")
+    options = (tmp_path, model, "--data", samples, "--recipe", "static_w8a8_asym")
+    assert run(*options) == 0
+    capsys.readouterr()
+    assert run(*options) == 0
+    assert "quantize_static" not in capsys.readouterr().err
+    monkeypatch.setattr(file_line, "version", lambda name: f"{name} of tomorrow")
+    assert run(*options) == 0
+    told = capsys.readouterr().err
+    assert "quantize_static" in told
+    assert "evaluate the file after quantize_static" in told
